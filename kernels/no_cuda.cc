@@ -1,0 +1,2 @@
+// The names of the CUDA backend where it is not built.
+namespace weft {}

@@ -1,0 +1,37 @@
+// Counter-based random numbers (Philox 4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// The n-th number depends on (seed, stream, n) alone, so that results do not depend on the number of threads, a GPU
+// draws the same, and the state is two integers in a checkpoint.
+#pragma once
+
+#include <cstdint>
+
+namespace weft::tensor {
+
+class Generator {
+ public:
+  explicit Generator(std::uint64_t seed = 0, std::uint64_t stream = 0) : seed_(seed), stream_(stream) {}
+  std::uint64_t seed() const { return seed_; }
+  std::uint64_t stream() const { return stream_; }
+  std::uint64_t offset() const { return offset_; }
+  void set_offset(std::uint64_t offset) { offset_ = offset; }
+  // Takes `count` numbers off the stream and gives the position of the first.
+  std::uint64_t reserve(std::uint64_t count) {
+    const auto start = offset_;
+    offset_ += count;
+    return start;
+  }
+
+  std::uint32_t next_u32();
+  double next_double();                       // [0, 1)
+  std::uint64_t next_below(std::uint64_t n);  // unbiased
+
+ private:
+  std::uint64_t seed_;
+  std::uint64_t stream_;
+  std::uint64_t offset_ = 0;
+};
+
+// The generator of this thread that modules and dropout use when given none.
+Generator& default_generator();
+
+}  // namespace weft::tensor
