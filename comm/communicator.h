@@ -1,17 +1,19 @@
 // The public face of comm/: collectives among the ranks of a job.
 //
-// Threading: a Communicator may be used from several threads, but all ranks must issue the same collectives in the same
-// order on one communicator (point-to-point calls are ordered per pair, and independent of collectives). Blocking
-// calls are driven by the calling thread; *_async calls by a progress thread, several may be in flight. Buffers must
-// stay alive and untouched until the operation completes.
+// Threading: a Communicator may be used from several threads, but all ranks must issue the same
+// collectives in the same order on one communicator (point-to-point calls are ordered per pair, and
+// independent of collectives). Blocking calls are driven by the calling thread; *_async calls by a
+// progress thread, several may be in flight. Buffers must stay alive and untouched until the
+// operation completes.
 //
-// Shapes: counts are elements. Reductions follow kernels/reduce.h (halves are reduced in f32). `input` and `output` may
-// be the same memory where "in place" is said; any other overlap is the caller's mistake. Pointers need no alignment.
-// A count of zero is allowed everywhere.
+// Shapes: counts are elements. Reductions follow kernels/reduce.h (halves are reduced in f32).
+// `input` and `output` may be the same memory where "in place" is said; any other overlap is the
+// caller's mistake. Pointers need no alignment. A count of zero is allowed everywhere.
 //
-// Errors: bad arguments throw InvalidArgument before anything is sent. A rank that calls something else than the others
-// gets Mismatch, and so do they. After any other failure (PeerLost, Corrupt, Timeout...) the communicator is broken: every
-// pending and later call on every rank throws the same root cause.
+// Errors: bad arguments throw InvalidArgument before anything is sent. A rank that calls something
+// else than the others gets Mismatch, and so do they. After any other failure (PeerLost, Corrupt,
+// Timeout...) the communicator is broken: every pending and later call on every rank throws the
+// same root cause.
 #pragma once
 
 #include <chrono>
@@ -55,14 +57,16 @@ struct View {
   operator ConstView() const { return {data, count, dtype}; }  // NOLINT: adding const is safe
 };
 
-// A handle on an asynchronous operation. Copies share it. Dropping every handle does not cancel the operation.
+// A handle on an asynchronous operation. Copies share it. Dropping every handle does not cancel the
+// operation.
 class Work {
  public:
-  Work() = default;  // already complete
-  void wait() const;                  // blocks; throws what the operation failed with
-  bool test() const;                  // true when complete, well or badly; never throws
-  // Runs `callback` once the operation is complete (at once if it is), on the progress thread or the one that drives; it
-  // gets the failure or nullptr. It must not block on this communicator; it may start asynchronous operations.
+  Work() = default;   // already complete
+  void wait() const;  // blocks; throws what the operation failed with
+  bool test() const;  // true when complete, well or badly; never throws
+  // Runs `callback` once the operation is complete (at once if it is), on the progress thread or
+  // the one that drives; it gets the failure or nullptr. It must not block on this communicator; it
+  // may start asynchronous operations.
   void then(std::function<void(std::exception_ptr)> callback) const;
   // From start to completion; zero while running.
   std::chrono::nanoseconds duration() const;
@@ -77,7 +81,8 @@ class Work {
 enum class TransportKind { automatic, inproc, tcp };
 std::optional<TransportKind> parse_transport(std::string_view name);
 
-// How a rank joins. from_environment() reads what `weft run` (or a cluster's launcher) set: see launcher/environment.
+// How a rank joins. from_environment() reads what `weft run` (or a cluster's launcher) set: see
+// launcher/environment.
 struct ConnectOptions {
   int rank = 0;
   int world_size = 1;
@@ -88,12 +93,14 @@ struct ConnectOptions {
   std::string job_id;
   std::uint32_t epoch = 0;
   TransportKind transport = TransportKind::automatic;
-  std::string interface;  // name ("eth0") or address to listen on; empty: the one the route to the store takes
+  std::string interface;  // name ("eth0") or address to listen on; empty: the one the route to the
+                          // store takes
   int lanes = 1;          // connections a pair of ranks
   std::string algorithm;  // default for every call; empty: chosen by size
   std::chrono::milliseconds connect_timeout{60'000};
-  std::chrono::milliseconds operation_timeout{30 * 60'000};  // a collective that makes no progress for so long fails
-  std::chrono::milliseconds heartbeat{500};                  // a rank silent for 6 of these is lost
+  std::chrono::milliseconds operation_timeout{
+      30 * 60'000};  // a collective that makes no progress for so long fails
+  std::chrono::milliseconds heartbeat{500};  // a rank silent for 6 of these is lost
 
   static ConnectOptions from_environment();
 };
@@ -103,18 +110,18 @@ struct CallOptions {
 };
 
 struct TrafficCounters {
-  std::uint64_t bytes_sent = 0;      // payload
+  std::uint64_t bytes_sent = 0;  // payload
   std::uint64_t bytes_received = 0;
   std::uint64_t operations = 0;
 };
 
 class Communicator {
  public:
-  // Blocks until all ranks are there; throws Timeout naming the missing ranks, Unauthorized, Mismatch (another world
-  // size), PeerLost.
+  // Blocks until all ranks are there; throws Timeout naming the missing ranks, Unauthorized,
+  // Mismatch (another world size), PeerLost.
   static Communicator connect(const ConnectOptions& options);
-  // A world of ranks that are threads of this process; element r is for the thread that plays rank r. No store, no
-  // sockets.
+  // A world of ranks that are threads of this process; element r is for the thread that plays rank
+  // r. No store, no sockets.
   static std::vector<Communicator> in_process(int world_size);
   // A world of one: every collective is a copy.
   static Communicator self();
@@ -129,43 +136,63 @@ class Communicator {
 
   // --- Collectives. Each has a blocking form and an _async form that returns Work.
   // in place: input.data == output.data.
-  void all_reduce(ConstView input, View output, ReduceOp op = ReduceOp::sum, CallOptions options = {});
-  void all_reduce(View buffer, ReduceOp op = ReduceOp::sum, CallOptions options = {}) { all_reduce(buffer, buffer, op, options); }
+  void all_reduce(ConstView input, View output, ReduceOp op = ReduceOp::sum,
+                  CallOptions options = {});
+  void all_reduce(View buffer, ReduceOp op = ReduceOp::sum, CallOptions options = {}) {
+    all_reduce(buffer, buffer, op, options);
+  }
   // output is used on the root alone; in place there.
-  void reduce(ConstView input, View output, int root, ReduceOp op = ReduceOp::sum, CallOptions options = {});
+  void reduce(ConstView input, View output, int root, ReduceOp op = ReduceOp::sum,
+              CallOptions options = {});
   void broadcast(View buffer, int root, CallOptions options = {});
   // output.count == size() * input.count; in place: input is the rank's own block of output.
   void all_gather(ConstView input, View output, CallOptions options = {});
   // input.count == size() * output.count; in place: output is the rank's own block of input.
-  void reduce_scatter(ConstView input, View output, ReduceOp op = ReduceOp::sum, CallOptions options = {});
+  void reduce_scatter(ConstView input, View output, ReduceOp op = ReduceOp::sum,
+                      CallOptions options = {});
   void gather(ConstView input, View output, int root, CallOptions options = {});
   void scatter(ConstView input, View output, int root, CallOptions options = {});
   void all_to_all(ConstView input, View output, CallOptions options = {});  // never in place
   void barrier(CallOptions options = {});
 
-  // The v forms: block r has counts[r] elements, blocks packed in rank order. `counts` is the same on every rank, except
-  // in all_to_all_v (what this rank sends to and receives from each).
-  void all_gather_v(ConstView input, View output, std::span<const Elems> counts, CallOptions options = {});
-  void reduce_scatter_v(ConstView input, View output, std::span<const Elems> counts, ReduceOp op = ReduceOp::sum, CallOptions options = {});
-  void gather_v(ConstView input, View output, std::span<const Elems> counts, int root, CallOptions options = {});
-  void scatter_v(ConstView input, View output, std::span<const Elems> counts, int root, CallOptions options = {});
-  void all_to_all_v(ConstView input, std::span<const Elems> send_counts, View output, std::span<const Elems> recv_counts, CallOptions options = {});
+  // The v forms: block r has counts[r] elements, blocks packed in rank order. `counts` is the same
+  // on every rank, except in all_to_all_v (what this rank sends to and receives from each).
+  void all_gather_v(ConstView input, View output, std::span<const Elems> counts,
+                    CallOptions options = {});
+  void reduce_scatter_v(ConstView input, View output, std::span<const Elems> counts,
+                        ReduceOp op = ReduceOp::sum, CallOptions options = {});
+  void gather_v(ConstView input, View output, std::span<const Elems> counts, int root,
+                CallOptions options = {});
+  void scatter_v(ConstView input, View output, std::span<const Elems> counts, int root,
+                 CallOptions options = {});
+  void all_to_all_v(ConstView input, std::span<const Elems> send_counts, View output,
+                    std::span<const Elems> recv_counts, CallOptions options = {});
 
-  Work all_reduce_async(ConstView input, View output, ReduceOp op = ReduceOp::sum, CallOptions options = {});
-  Work all_reduce_async(View buffer, ReduceOp op = ReduceOp::sum, CallOptions options = {}) { return all_reduce_async(buffer, buffer, op, options); }
-  Work reduce_async(ConstView input, View output, int root, ReduceOp op = ReduceOp::sum, CallOptions options = {});
+  Work all_reduce_async(ConstView input, View output, ReduceOp op = ReduceOp::sum,
+                        CallOptions options = {});
+  Work all_reduce_async(View buffer, ReduceOp op = ReduceOp::sum, CallOptions options = {}) {
+    return all_reduce_async(buffer, buffer, op, options);
+  }
+  Work reduce_async(ConstView input, View output, int root, ReduceOp op = ReduceOp::sum,
+                    CallOptions options = {});
   Work broadcast_async(View buffer, int root, CallOptions options = {});
   Work all_gather_async(ConstView input, View output, CallOptions options = {});
-  Work reduce_scatter_async(ConstView input, View output, ReduceOp op = ReduceOp::sum, CallOptions options = {});
+  Work reduce_scatter_async(ConstView input, View output, ReduceOp op = ReduceOp::sum,
+                            CallOptions options = {});
   Work gather_async(ConstView input, View output, int root, CallOptions options = {});
   Work scatter_async(ConstView input, View output, int root, CallOptions options = {});
   Work all_to_all_async(ConstView input, View output, CallOptions options = {});
   Work barrier_async(CallOptions options = {});
-  Work all_gather_v_async(ConstView input, View output, std::span<const Elems> counts, CallOptions options = {});
-  Work reduce_scatter_v_async(ConstView input, View output, std::span<const Elems> counts, ReduceOp op = ReduceOp::sum, CallOptions options = {});
-  Work gather_v_async(ConstView input, View output, std::span<const Elems> counts, int root, CallOptions options = {});
-  Work scatter_v_async(ConstView input, View output, std::span<const Elems> counts, int root, CallOptions options = {});
-  Work all_to_all_v_async(ConstView input, std::span<const Elems> send_counts, View output, std::span<const Elems> recv_counts, CallOptions options = {});
+  Work all_gather_v_async(ConstView input, View output, std::span<const Elems> counts,
+                          CallOptions options = {});
+  Work reduce_scatter_v_async(ConstView input, View output, std::span<const Elems> counts,
+                              ReduceOp op = ReduceOp::sum, CallOptions options = {});
+  Work gather_v_async(ConstView input, View output, std::span<const Elems> counts, int root,
+                      CallOptions options = {});
+  Work scatter_v_async(ConstView input, View output, std::span<const Elems> counts, int root,
+                       CallOptions options = {});
+  Work all_to_all_v_async(ConstView input, std::span<const Elems> send_counts, View output,
+                          std::span<const Elems> recv_counts, CallOptions options = {});
 
   // --- Point to point: matched in the order they are posted, per pair and direction.
   void send(ConstView buffer, int peer);
@@ -173,11 +200,13 @@ class Communicator {
   Work send_async(ConstView buffer, int peer);
   Work recv_async(View buffer, int peer);
 
-  // Collective: ranks with one colour form a new communicator, ordered by (key, rank). A negative colour joins none and
-  // gets nothing. The new one has connections of its own and fails on its own.
+  // Collective: ranks with one colour form a new communicator, ordered by (key, rank). A negative
+  // colour joins none and gets nothing. The new one has connections of its own and fails on its
+  // own.
   std::optional<Communicator> split(int color, int key = 0);
 
-  // Fails every pending and later call here and on the other ranks with Aborted(reason). Never blocks.
+  // Fails every pending and later call here and on the other ranks with Aborted(reason). Never
+  // blocks.
   void abort(const std::string& reason);
 
   TrafficCounters traffic() const;  // since connect

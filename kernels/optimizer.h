@@ -1,5 +1,6 @@
-// Fused optimizer steps and norms over lists of flat tensors: one pass over parameters, gradients and state.
-// Each runs on the current thread pool. Pointers are to contiguous memory of `count` elements.
+// Fused optimizer steps and norms over lists of flat tensors: one pass over parameters, gradients
+// and state. Each runs on the current thread pool. Pointers are to contiguous memory of `count`
+// elements.
 #pragma once
 
 #include <cstdint>
@@ -54,10 +55,12 @@ struct FlatTensor {
   Elems count;
   DType dtype = DType::f32;
 };
-// Sum of squares over all elements of all tensors, accumulated in f64 in an order that depends on the shapes alone.
+// Sum of squares over all elements of all tensors, accumulated in f64 in an order that depends on
+// the shapes alone.
 double squared_norm(std::span<const FlatTensor> tensors);
 void scale(std::span<const FlatTensor> tensors, double factor);
-// Multiplies by 1/scale (the reciprocal taken in f64) and tells, from the same pass, whether any element was not finite.
+// Multiplies by 1/scale (the reciprocal taken in f64) and tells, from the same pass, whether any
+// element was not finite.
 bool unscale_and_check(std::span<const FlatTensor> tensors, double scale);
 
 }  // namespace weft::kernels

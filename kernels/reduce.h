@@ -22,10 +22,11 @@ namespace weft::kernels {
 
 // out[i] = inputs[0][i] op inputs[1][i] op ..., folded from left to right, in one pass over memory.
 //
-// avg sums, then divides by `divisor` (integers truncate towards zero); the other ops ignore it. Integer sums and
-// products wrap. f16 and bf16 are folded in f32 and rounded once, to nearest even. min and max return NaN when either
-// side is NaN. `out` may be one of the inputs; otherwise buffers must not overlap. Any alignment. At least one input.
-// Runs in the calling thread; safe from any thread.
+// avg sums, then divides by `divisor` (integers truncate towards zero); the other ops ignore it.
+// Integer sums and products wrap. f16 and bf16 are folded in f32 and rounded once, to nearest even.
+// min and max return NaN when either side is NaN. `out` may be one of the inputs; otherwise buffers
+// must not overlap. Any alignment. At least one input. Runs in the calling thread; safe from any
+// thread.
 void reduce(void* out, std::span<const void* const> inputs, Elems count, DType dtype, ReduceOp op,
             std::int64_t divisor = 1);
 

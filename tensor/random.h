@@ -1,6 +1,7 @@
-// Counter-based random numbers (Philox 4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-// The n-th number depends on (seed, stream, n) alone, so that results do not depend on the number of threads, a GPU
-// draws the same, and the state is two integers in a checkpoint.
+// Counter-based random numbers (Philox 4x32-10: Salmon et al., "Parallel random numbers: as easy as
+// 1, 2, 3", SC 2011). The n-th number depends on (seed, stream, n) alone, so that results do not
+// depend on the number of threads, a GPU draws the same, and the state is two integers in a
+// checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,8 @@ namespace weft::tensor {
 
 class Generator {
  public:
-  explicit Generator(std::uint64_t seed = 0, std::uint64_t stream = 0) : seed_(seed), stream_(stream) {}
+  explicit Generator(std::uint64_t seed = 0, std::uint64_t stream = 0)
+      : seed_(seed), stream_(stream) {}
   std::uint64_t seed() const { return seed_; }
   std::uint64_t stream() const { return stream_; }
   std::uint64_t offset() const { return offset_; }

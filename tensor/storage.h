@@ -19,8 +19,10 @@ std::string to_string(Device device);
 class Storage {
  public:
   static std::shared_ptr<Storage> allocate(Bytes bytes, Device device = {});
-  // Memory of somebody else's (a bucket in symmetric memory, a mapped file); `owner` is kept as long as the storage.
-  static std::shared_ptr<Storage> borrow(void* data, Bytes bytes, std::shared_ptr<void> owner, Device device = {});
+  // Memory of somebody else's (a bucket in symmetric memory, a mapped file); `owner` is kept as
+  // long as the storage.
+  static std::shared_ptr<Storage> borrow(void* data, Bytes bytes, std::shared_ptr<void> owner,
+                                         Device device = {});
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;

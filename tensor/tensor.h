@@ -1,8 +1,9 @@
 // A strided view of a storage, with what autograd needs to know about it.
 //
-// Tensors are handles: copies share elements, gradient and history. Views (view, transpose, narrow, ...) share elements
-// and are recorded by autograd. Not thread-safe per tensor; different threads may work on different tensors, and each
-// thread has its own grad mode. Errors: InvalidArgument names operation and shapes.
+// Tensors are handles: copies share elements, gradient and history. Views (view, transpose, narrow,
+// ...) share elements and are recorded by autograd. Not thread-safe per tensor; different threads
+// may work on different tensors, and each thread has its own grad mode. Errors: InvalidArgument
+// names operation and shapes.
 #pragma once
 
 #include <functional>
@@ -17,9 +18,11 @@
 
 namespace weft::tensor {
 
-class Generator;     // tensor/random.h
-struct TensorImpl;   // tensor/tensor_impl.h
-namespace autograd { struct Node; }
+class Generator;    // tensor/random.h
+struct TensorImpl;  // tensor/tensor_impl.h
+namespace autograd {
+struct Node;
+}
 
 struct TensorOptions {
   DType dtype = DType::f32;
@@ -33,15 +36,20 @@ class Tensor {
   static Tensor empty(Shape shape, TensorOptions options = {});
   static Tensor zeros(Shape shape, TensorOptions options = {});
   static Tensor full(Shape shape, double value, TensorOptions options = {});
-  static Tensor scalar(double value, TensorOptions options = {}) { return full({}, value, options); }
+  static Tensor scalar(double value, TensorOptions options = {}) {
+    return full({}, value, options);
+  }
   static Tensor arange(std::int64_t end, TensorOptions options = {});
   static Tensor randn(Shape shape, Generator& generator, TensorOptions options = {});
   static Tensor rand(Shape shape, Generator& generator, TensorOptions options = {});  // [0, 1)
   template <class T>
   static Tensor from(std::span<const T> values, Shape shape);  // copies
   template <class T>
-  static Tensor from(const std::vector<T>& values, Shape shape) { return from(std::span<const T>(values), std::move(shape)); }
-  static Tensor wrap(std::shared_ptr<Storage> storage, Shape shape, DType dtype, std::int64_t offset = 0);  // contiguous view
+  static Tensor from(const std::vector<T>& values, Shape shape) {
+    return from(std::span<const T>(values), std::move(shape));
+  }
+  static Tensor wrap(std::shared_ptr<Storage> storage, Shape shape, DType dtype,
+                     std::int64_t offset = 0);  // contiguous view
 
   bool defined() const { return impl_ != nullptr; }
   const Shape& shape() const;
@@ -57,14 +65,14 @@ class Tensor {
 
   void* data() const;  // of the first element
   template <class T>
-  T* data() const;       // InvalidArgument when T is not the dtype
-  double item() const;   // of a one-element tensor
+  T* data() const;      // InvalidArgument when T is not the dtype
+  double item() const;  // of a one-element tensor
   template <class T>
   std::vector<T> to_vector() const;
 
   // --- views: no copy; differentiable. -1 infers one dimension of view/reshape.
-  Tensor view(Shape shape) const;      // needs compatible strides
-  Tensor reshape(Shape shape) const;   // a view where it can be, else a copy
+  Tensor view(Shape shape) const;     // needs compatible strides
+  Tensor reshape(Shape shape) const;  // a view where it can be, else a copy
   Tensor transpose(std::int64_t a, std::int64_t b) const;
   Tensor permute(std::vector<std::int64_t> order) const;
   Tensor narrow(std::int64_t d, std::int64_t start, std::int64_t length) const;
@@ -89,17 +97,18 @@ class Tensor {
   bool requires_grad() const;
   Tensor& set_requires_grad(bool on);  // of leaves
   bool is_leaf() const;
-  Tensor grad() const;                 // undefined until there is one
-  void set_grad(Tensor grad);          // undefined drops it
-  // Where gradients are to live: a contiguous tensor of the same shape and dtype (a slice of a DDP bucket). Kept over
-  // zero_grad(); the next backward overwrites, later ones add.
+  Tensor grad() const;         // undefined until there is one
+  void set_grad(Tensor grad);  // undefined drops it
+  // Where gradients are to live: a contiguous tensor of the same shape and dtype (a slice of a DDP
+  // bucket). Kept over zero_grad(); the next backward overwrites, later ones add.
   void set_grad_buffer(Tensor buffer);
   void zero_grad();  // forgets the gradient (the buffer stays); the next backward starts anew
-  // Accumulates d(this)/d(leaf) into every leaf that requires grad. `gradient` may be undefined for one-element tensors.
+  // Accumulates d(this)/d(leaf) into every leaf that requires grad. `gradient` may be undefined for
+  // one-element tensors.
   void backward(const Tensor& gradient = {}) const;
   Tensor detach() const;
-  // Called, on the thread that runs backward, each time this leaf's gradient for the current backward() is complete
-  // (all its uses in the graph are done). Gives an id for remove_hook().
+  // Called, on the thread that runs backward, each time this leaf's gradient for the current
+  // backward() is complete (all its uses in the graph are done). Gives an id for remove_hook().
   std::int64_t on_grad_ready(std::function<void(const Tensor& leaf)> hook) const;
   void remove_hook(std::int64_t id) const;
 

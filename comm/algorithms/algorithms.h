@@ -1,4 +1,5 @@
-// The algorithms: pure functions of (collective, rank, world size, root) that emit schedules, and their table.
+// The algorithms: pure functions of (collective, rank, world size, root) that emit schedules, and
+// their table.
 #pragma once
 
 #include <span>

@@ -5,12 +5,13 @@
 
 namespace weft::comm {
 
-// Cuts every chunk into `tiles`, every step into as many steps, so that send, receive and reduction of different tiles
-// overlap. A step's tiles stay neighbours, so message order on each link is kept. tiles == 1 changes nothing.
+// Cuts every chunk into `tiles`, every step into as many steps, so that send, receive and reduction
+// of different tiles overlap. A step's tiles stay neighbours, so message order on each link is
+// kept. tiles == 1 changes nothing.
 Schedule tile(const Schedule& schedule, int tiles);
 
-// Joins recv+send into recv_send, recv_reduce+send into recv_reduce_send (dropping the store where nobody reads it
-// before it is overwritten), and chains of reduce into one many-input reduce.
+// Joins recv+send into recv_send, recv_reduce+send into recv_reduce_send (dropping the store where
+// nobody reads it before it is overwritten), and chains of reduce into one many-input reduce.
 Schedule fuse(const Schedule& schedule);
 
 // Spreads the messages of each pair of ranks over `lanes` connections, by chunk.

@@ -1,17 +1,19 @@
 // The mutual authentication that opens every connection, to the store and between ranks alike.
 //
-//   client -> server  Hello     magic, version, purpose, job id, epoch, from, to, world size, client nonce
-//   server -> client  Challenge server nonce, HMAC(secret, "server" | Hello | server nonce)
-//   client -> server  Proof     HMAC(secret, "client" | Hello | server nonce)
-//   server -> client  Verdict   accepted, or why not
+//   client -> server  Hello     magic, version, purpose, job id, epoch, from, to, world size,
+//   client nonce server -> client  Challenge server nonce, HMAC(secret, "server" | Hello | server
+//   nonce) client -> server  Proof     HMAC(secret, "client" | Hello | server nonce) server ->
+//   client  Verdict   accepted, or why not
 //
-// HMAC-SHA256 under the job's secret; nonces are 32 random bytes. All frames have fixed sizes, so a stranger can make
-// neither side read or keep more than a few hundred bytes. Transcript binding: `purpose` names the channel ("store",
-// "data" with communicator id and lane), so a proof cannot be replayed on another. Details: docs/protocol.md.
+// HMAC-SHA256 under the job's secret; nonces are 32 random bytes. All frames have fixed sizes, so a
+// stranger can make neither side read or keep more than a few hundred bytes. Transcript binding:
+// `purpose` names the channel ("store", "data" with communicator id and lane), so a proof cannot be
+// replayed on another. Details: docs/protocol.md.
 //
-// Both classes are state machines over bytes (feed what arrived, send what they give), so that they serve blocking
-// sockets, asynchronous ones, and fuzzers alike. Not thread-safe. They throw Unauthorized, Mismatch (another world size,
-// epoch, protocol version) or Corrupt (not our protocol at all).
+// Both classes are state machines over bytes (feed what arrived, send what they give), so that they
+// serve blocking sockets, asynchronous ones, and fuzzers alike. Not thread-safe. They throw
+// Unauthorized, Mismatch (another world size, epoch, protocol version) or Corrupt (not our protocol
+// at all).
 #pragma once
 
 #include <cstdint>
@@ -35,7 +37,8 @@ struct Channel {
 
 class ClientHandshake {
  public:
-  ClientHandshake(const JobIdentity& job, PeerIdentity self, std::int32_t server_rank, Channel channel);
+  ClientHandshake(const JobIdentity& job, PeerIdentity self, std::int32_t server_rank,
+                  Channel channel);
 
   std::vector<std::uint8_t> start();  // the Hello
   // Takes exactly `bytes_wanted()` bytes; gives what to send next (may be empty).
@@ -65,7 +68,8 @@ class ServerHandshake {
   // Once finished: who is there, for what.
   PeerIdentity peer() const { return peer_; }
   Channel channel() const { return channel_; }
-  // What to send before closing when feed() threw: a Verdict with the reason, or nothing for strangers.
+  // What to send before closing when feed() threw: a Verdict with the reason, or nothing for
+  // strangers.
   std::vector<std::uint8_t> refusal() const { return refusal_; }
 
  private:
@@ -83,8 +87,9 @@ class ServerHandshake {
 
 inline constexpr std::int32_t kStoreRank = -1'000'000;
 
-Secret make_secret();                              // from the system's random source
-Secret parse_secret(std::string_view hex);         // 64 hex digits, surrounding white space allowed; InvalidArgument
-std::string format_secret(const Secret& secret);   // 64 hex digits
+Secret make_secret();  // from the system's random source
+Secret parse_secret(
+    std::string_view hex);  // 64 hex digits, surrounding white space allowed; InvalidArgument
+std::string format_secret(const Secret& secret);  // 64 hex digits
 
 }  // namespace weft::comm

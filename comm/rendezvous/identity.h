@@ -9,7 +9,8 @@ namespace weft::comm {
 
 using Secret = std::array<std::uint8_t, 32>;
 
-// The job a connection belongs to; part of every handshake, so that jobs, and restarts of one job, never mix.
+// The job a connection belongs to; part of every handshake, so that jobs, and restarts of one job,
+// never mix.
 struct JobIdentity {
   std::string job_id;       // at most 64 bytes
   std::uint32_t epoch = 0;  // counts restarts

@@ -1,6 +1,7 @@
-// Writes a schedule step by step, in an order that would be right if run one by one; the builder finds which steps
-// really depend on which (read after write, write after read, write after write, on overlapping chunks, input and
-// output taken as aliased where in-place use makes them so). An algorithm therefore never writes `after` by hand.
+// Writes a schedule step by step, in an order that would be right if run one by one; the builder
+// finds which steps really depend on which (read after write, write after read, write after write,
+// on overlapping chunks, input and output taken as aliased where in-place use makes them so). An
+// algorithm therefore never writes `after` by hand.
 #pragma once
 
 #include <initializer_list>
@@ -15,7 +16,8 @@ enum class Completes : bool { no, yes };
 
 class Builder {
  public:
-  Builder(const Problem& problem, std::string algorithm, int chunks_per_block, int scratch_shadows = 0);
+  Builder(const Problem& problem, std::string algorithm, int chunks_per_block,
+          int scratch_shadows = 0);
 
   Slice input(int chunk, int count = 1) const { return {Buffer::input, chunk, count}; }
   Slice output(int chunk, int count = 1) const { return {Buffer::output, chunk, count}; }
@@ -35,7 +37,8 @@ class Builder {
   Schedule schedule_;
 };
 
-// Recomputes every `after` of a schedule whose steps are in a right sequential order: for passes that rewrite steps.
+// Recomputes every `after` of a schedule whose steps are in a right sequential order: for passes
+// that rewrite steps.
 void compute_dependencies(Schedule& schedule);
 
 }  // namespace weft::comm

@@ -16,15 +16,17 @@ struct ElemRange {
   Elems count() const { return end - begin; }
 };
 
-// Block sizes of one operation. Every rank of a collective passes the same sizes for a same block, so that both ends of
-// a message agree on its length. all_to_all_v has sizes of its own on each side; everything else has one list.
+// Block sizes of one operation. Every rank of a collective passes the same sizes for a same block,
+// so that both ends of a message agree on its length. all_to_all_v has sizes of its own on each
+// side; everything else has one list.
 class Layout {
  public:
-  // `input_blocks` and `output_blocks` have block_count() entries each. Chunk boundaries inside a block fall on
-  // multiples of `align` elements from the block's start (64 bytes' worth, so that chunks do not share cache lines),
-  // except that a block shorter than chunks_per_block * align puts its elements into its first chunks.
-  Layout(const Schedule& schedule, std::span<const Elems> input_blocks, std::span<const Elems> output_blocks,
-         Elems align);
+  // `input_blocks` and `output_blocks` have block_count() entries each. Chunk boundaries inside a
+  // block fall on multiples of `align` elements from the block's start (64 bytes' worth, so that
+  // chunks do not share cache lines), except that a block shorter than chunks_per_block * align
+  // puts its elements into its first chunks.
+  Layout(const Schedule& schedule, std::span<const Elems> input_blocks,
+         std::span<const Elems> output_blocks, Elems align);
 
   ElemRange range(Slice slice) const;  // of a scratch slice: from the start of the scratch
   Elems size(Buffer buffer) const;     // whole buffer; scratch: all shadows

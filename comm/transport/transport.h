@@ -1,11 +1,14 @@
-// What a transport is: ordered, reliable, framed paths ("links") between this rank and each other rank of a mesh.
+// What a transport is: ordered, reliable, framed paths ("links") between this rank and each other
+// rank of a mesh.
 //
-// The executor drives links by polling; a transport starts no thread for data. For each (peer, lane) there is one link,
-// with at most one send and one receive in progress; frames arrive in the order sent. Lane numbers 0..lanes-1 carry
-// collectives; kPointToPointLane is a link of its own, so that send/recv never wait behind a collective.
+// The executor drives links by polling; a transport starts no thread for data. For each (peer,
+// lane) there is one link, with at most one send and one receive in progress; frames arrive in the
+// order sent. Lane numbers 0..lanes-1 carry collectives; kPointToPointLane is a link of its own, so
+// that send/recv never wait behind a collective.
 //
-// Not thread-safe, except Mesh::wake(). Errors: PeerLost (connection gone), Corrupt (checksum or framing), Mismatch
-// (the frame that came is not the one expected: both descriptors are in the message).
+// Not thread-safe, except Mesh::wake(). Errors: PeerLost (connection gone), Corrupt (checksum or
+// framing), Mismatch (the frame that came is not the one expected: both descriptors are in the
+// message).
 #pragma once
 
 #include <chrono>
@@ -20,7 +23,8 @@ inline constexpr int kPointToPointLane = -1;
 
 // What a frame belongs to: enough to recognise it, and to name both calls when two ranks disagree.
 struct FrameTag {
-  std::uint32_t sequence = 0;  // of the operation on its communicator (of the message, on the p2p lane)
+  std::uint32_t sequence =
+      0;  // of the operation on its communicator (of the message, on the p2p lane)
   std::uint8_t collective = 0;
   std::uint8_t dtype = 0;
   std::uint8_t op = 0;
@@ -35,13 +39,15 @@ class Link {
  public:
   virtual ~Link() = default;
 
-  // Starts sending; data must stay until poll_send() has said true. Tries at once: poll_send() may be true right away.
+  // Starts sending; data must stay until poll_send() has said true. Tries at once: poll_send() may
+  // be true right away.
   virtual void start_send(const FrameTag& tag, const void* data, Bytes bytes) = 0;
   virtual bool poll_send() = 0;
 
-  // Starts receiving a frame that must carry exactly this tag and length. The payload lands in `into`, or, when `into`
-  // may be bypassed (`view_allowed`), stays where the transport has it. poll_recv() gives where it is once it is whole
-  // and checked (any non-null pointer for empty frames), else nullptr; what it gives is valid until finish_recv().
+  // Starts receiving a frame that must carry exactly this tag and length. The payload lands in
+  // `into`, or, when `into` may be bypassed (`view_allowed`), stays where the transport has it.
+  // poll_recv() gives where it is once it is whole and checked (any non-null pointer for empty
+  // frames), else nullptr; what it gives is valid until finish_recv().
   virtual void start_recv(const FrameTag& tag, void* into, Bytes bytes, bool view_allowed) = 0;
   virtual const void* poll_recv() = 0;
   virtual void finish_recv() = 0;
@@ -55,8 +61,8 @@ class Mesh {
   virtual int lanes() const = 0;
   virtual Link& link(int peer, int lane) = 0;
 
-  // Blocks until some link with a send or a receive in progress may have moved, wake() was called, or the time is up.
-  // Callers poll for a short while first.
+  // Blocks until some link with a send or a receive in progress may have moved, wake() was called,
+  // or the time is up. Callers poll for a short while first.
   virtual void wait(std::chrono::milliseconds timeout) = 0;
   virtual void wake() = 0;
 

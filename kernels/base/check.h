@@ -1,5 +1,6 @@
-// Assertions state what must hold inside weft; they stay on in release builds, because they are cheap where they stand
-// and a wrong sum is dearer. A user's mistake is not an assertion: use fail<InvalidArgument>().
+// Assertions state what must hold inside weft; they stay on in release builds, because they are
+// cheap where they stand and a wrong sum is dearer. A user's mistake is not an assertion: use
+// fail<InvalidArgument>().
 #pragma once
 
 #include <string_view>
@@ -12,5 +13,6 @@ namespace weft {
 }  // namespace weft
 
 #define WEFT_ASSERT(condition, message) \
-  (static_cast<bool>(condition) ? void(0) \
-                                : ::weft::assertion_failed(#condition, __FILE__, __LINE__, message))
+  (static_cast<bool>(condition)         \
+       ? void(0)                        \
+       : ::weft::assertion_failed(#condition, __FILE__, __LINE__, message))

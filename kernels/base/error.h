@@ -1,5 +1,5 @@
-// What can go wrong, as types. Every message names who (rank, host), which operation, what was expected, what was
-// found, and what to do next; fail<E>() formats it with fmt.
+// What can go wrong, as types. Every message names who (rank, host), which operation, what was
+// expected, what was found, and what to do next; fail<E>() formats it with fmt.
 #pragma once
 
 #include <fmt/format.h>
@@ -12,12 +12,12 @@
 namespace weft {
 
 enum class ErrorCode {
-  peer_lost,         // another rank died, stopped, or cannot be reached
-  timeout,           // a bound on waiting ran out
-  mismatch,          // ranks disagree about what they are doing together
-  unauthorized,      // a handshake failed: wrong secret, job, epoch or rank
-  corrupt,           // bytes are not what was written: checksum, truncation, malformed file or frame
-  aborted,           // this communicator was aborted, or the operation was cancelled
+  peer_lost,     // another rank died, stopped, or cannot be reached
+  timeout,       // a bound on waiting ran out
+  mismatch,      // ranks disagree about what they are doing together
+  unauthorized,  // a handshake failed: wrong secret, job, epoch or rank
+  corrupt,       // bytes are not what was written: checksum, truncation, malformed file or frame
+  aborted,       // this communicator was aborted, or the operation was cancelled
   invalid_argument,  // the caller's mistake
   unsupported,       // a valid request that this build or machine cannot serve
   io,                // the operating system refused: disk full, permission, no such file

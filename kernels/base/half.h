@@ -1,7 +1,8 @@
 // The two 16-bit floating point types, with conversions that round to nearest, ties to even.
 //
-// They are storage types: arithmetic is done in float and rounded once when stored. The conversions are plain integer
-// code, so that host and device (WEFT_HD) agree bit for bit; the vector forms are in kernels/cast.h.
+// They are storage types: arithmetic is done in float and rounded once when stored. The conversions
+// are plain integer code, so that host and device (WEFT_HD) agree bit for bit; the vector forms are
+// in kernels/cast.h.
 #pragma once
 
 #include <bit>
@@ -15,7 +16,8 @@
 
 namespace weft {
 
-// IEEE 754 binary32 -> binary16. NaN stays NaN (quiet, payload's top bits kept), overflow gives infinity.
+// IEEE 754 binary32 -> binary16. NaN stays NaN (quiet, payload's top bits kept), overflow gives
+// infinity.
 WEFT_HD constexpr std::uint16_t float_to_half_bits(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;
@@ -28,7 +30,8 @@ WEFT_HD constexpr std::uint16_t float_to_half_bits(float value) {
   }
   if (magnitude < 0x33000001u) return static_cast<std::uint16_t>(sign);  // rounds to zero
   const std::uint32_t exponent = magnitude >> 23;
-  if (exponent < 113) {  // subnormal half: shift the full mantissa, keep what falls out for rounding
+  if (exponent <
+      113) {  // subnormal half: shift the full mantissa, keep what falls out for rounding
     const std::uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
     const std::uint32_t shift = 126 - exponent;
     const std::uint32_t kept = mantissa >> shift;
@@ -47,7 +50,8 @@ WEFT_HD constexpr float half_bits_to_float(std::uint16_t half) {
   const std::uint32_t exponent = (half >> 10) & 0x1fu;
   std::uint32_t mantissa = half & 0x3ffu;
   if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
-  if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+  if (exponent != 0)
+    return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
   if (mantissa == 0) return std::bit_cast<float>(sign);
   std::uint32_t shifted_exponent = 113;  // subnormal: normalise
   while ((mantissa & 0x400u) == 0) {

@@ -1,9 +1,9 @@
 // The pool that kernels share out their work on.
 //
-// One pool a process, sized by the launcher through WEFT_NUM_THREADS (then OMP_NUM_THREADS, then the number of cores
-// this process may run on). Ranks that are threads of one process set a pool of their own with ScopedThreadPool.
-// Work is split into contiguous ranges that depend only on (size, grain, number of threads), never on timing, so results
-// are reproducible for a given pool size.
+// One pool a process, sized by the launcher through WEFT_NUM_THREADS (then OMP_NUM_THREADS, then
+// the number of cores this process may run on). Ranks that are threads of one process set a pool of
+// their own with ScopedThreadPool. Work is split into contiguous ranges that depend only on (size,
+// grain, number of threads), never on timing, so results are reproducible for a given pool size.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +22,10 @@ class ThreadPool {
 
   int size() const;
 
-  // Calls body(begin, end) over disjoint ranges that cover [0, size), each at least `grain` long but for the last; the
-  // caller works too and returns when all is done. Nested calls run in the calling thread. The first exception thrown
-  // by a body is rethrown here. Safe from several threads: callers take turns.
+  // Calls body(begin, end) over disjoint ranges that cover [0, size), each at least `grain` long
+  // but for the last; the caller works too and returns when all is done. Nested calls run in the
+  // calling thread. The first exception thrown by a body is rethrown here. Safe from several
+  // threads: callers take turns.
   void parallel_for(std::int64_t size, std::int64_t grain,
                     const std::function<void(std::int64_t begin, std::int64_t end)>& body);
 

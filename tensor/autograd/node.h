@@ -10,16 +10,19 @@
 
 namespace weft::tensor::autograd {
 
-// Gives the gradient of each input (in order; undefined where none is needed), from that of the output. Captured
-// tensors are released after it ran.
+// Gives the gradient of each input (in order; undefined where none is needed), from that of the
+// output. Captured tensors are released after it ran.
 using Backward = std::function<std::vector<Tensor>(const Tensor& grad_output)>;
 
 // Whether anything needs recording: grad mode is on and some input requires grad.
 bool should_record(std::span<const Tensor> inputs);
-inline bool should_record(std::initializer_list<Tensor> inputs) { return should_record(std::span<const Tensor>(inputs.begin(), inputs.size())); }
+inline bool should_record(std::initializer_list<Tensor> inputs) {
+  return should_record(std::span<const Tensor>(inputs.begin(), inputs.size()));
+}
 
-// Makes `output` (fresh, no history) the result of an operation on `inputs`, if should_record(inputs). The gradient of
-// each input has that input's shape and dtype. `name` is for messages ("matmul").
+// Makes `output` (fresh, no history) the result of an operation on `inputs`, if
+// should_record(inputs). The gradient of each input has that input's shape and dtype. `name` is for
+// messages ("matmul").
 Tensor record(std::string_view name, Tensor output, std::vector<Tensor> inputs, Backward backward);
 
 bool grad_enabled();
