@@ -1,0 +1,31 @@
+// Which gradient lives where: parameters packed into flat buffers.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/base/dtype.h"
+#include "kernels/base/units.h"
+#include "tensor/tensor.h"
+
+namespace weft::parallel {
+
+struct Bucket {
+  std::vector<std::int32_t> parameters;  // indices, in the order they lie
+  std::vector<Tensor> views;             // one a parameter, of its shape
+  Tensor buffer;                         // flat, all of them
+};
+
+struct BucketSizes {
+  Bytes first;
+  Bytes rest;
+};
+
+// Packs `parameters` in the given order. A bucket holds one dtype and closes when it has reached
+// its size; the first bucket of each dtype closes early, so that communication starts early. Views
+// start on 64-byte boundaries.
+std::vector<Bucket> make_buckets(std::span<const Tensor> parameters,
+                                 std::span<const std::int32_t> order, BucketSizes sizes);
+
+}  // namespace weft::parallel

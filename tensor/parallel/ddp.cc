@@ -1,0 +1,326 @@
+#include "tensor/parallel/ddp.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "kernels/base/check.h"
+#include "kernels/cast.h"
+#include "tensor/autograd/node.h"
+#include "tensor/parallel/agreement.h"
+#include "tensor/parallel/bucket.h"
+
+namespace weft::parallel {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+comm::View view_of(const Tensor& tensor) {
+  return {tensor.data(), Elems(tensor.numel()), tensor.dtype()};
+}
+
+// What one bucket is doing in the current backward.
+struct Flight {
+  int pending = 0;  // gradients still to come
+  Work work;
+  Tensor compressed;  // what travels, when it is not the bucket itself
+};
+
+}  // namespace
+
+struct Ddp::Impl {
+  Impl(std::vector<NamedTensor> parameters, std::vector<NamedTensor> buffers,
+       Communicator& communicator, DdpOptions options);
+  ~Impl();
+
+  bool alone() const { return communicator_.size() == 1; }
+  void adopt(std::vector<Bucket> buckets);
+  void on_ready(std::int32_t index);
+  void mark_ready(std::int32_t index);
+  void launch(std::size_t bucket);
+  std::vector<std::int32_t> absent() const;
+  void complete_absent(const std::vector<std::int32_t>& absent);
+  void refuse_absent(const std::vector<std::int32_t>& absent) const;
+  void wait_all();
+  void keep_used(const std::vector<std::int32_t>& absent);
+  void rebuild_in_ready_order();
+
+  std::vector<std::string> names_;
+  std::vector<Tensor> parameters_;
+  std::vector<Tensor> buffers_;
+  Communicator& communicator_;
+  DdpOptions options_;
+  std::vector<std::int64_t> hooks_;
+
+  std::vector<Bucket> buckets_;
+  std::vector<std::int32_t> bucket_of_;  // by parameter
+  std::vector<Flight> flights_;          // by bucket
+  std::size_t next_bucket_ = 0;          // the first that was not launched
+  std::vector<char> ready_;              // by parameter, in the current backward
+  std::vector<std::int32_t> ready_order_;
+  bool in_backward_ = false;
+  bool synchronises_ = true;
+  bool rebuilt_ = false;
+  DdpTimes times_;
+};
+
+Ddp::Impl::Impl(std::vector<NamedTensor> parameters, std::vector<NamedTensor> buffers,
+                Communicator& communicator, DdpOptions options)
+    : communicator_(communicator), options_(options) {
+  std::vector<NamedTensor> all = parameters;
+  all.insert(all.end(), buffers.begin(), buffers.end());
+  for (const auto& [name, tensor] : all) {
+    if (!tensor.is_contiguous()) {
+      fail<InvalidArgument>(
+          "rank {}: DDP needs contiguous parameters, but '{}' {} is a strided view. Train a "
+          "clone().",
+          communicator.rank(), name, tensor::to_string(tensor.shape()));
+    }
+  }
+  verify_same_tensors(all, communicator);
+  for (auto& [name, tensor] : parameters) {
+    if (!tensor.requires_grad()) continue;  // frozen: broadcast below, never reduced
+    names_.push_back(name);
+    parameters_.push_back(tensor);
+  }
+  for (auto& [name, tensor] : buffers) buffers_.push_back(tensor);
+  if (alone()) return;
+  for (const auto& entry : all) communicator_.broadcast(view_of(entry.tensor), 0);
+
+  bucket_of_.resize(parameters_.size());
+  ready_.resize(parameters_.size());
+  std::vector<std::int32_t> order(parameters_.size());
+  std::iota(order.rbegin(), order.rend(), 0);  // last registered first: backward reaches it first
+  adopt(make_buckets(parameters_, order, {options_.first_bucket_bytes, options_.bucket_bytes}));
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const auto index = static_cast<std::int32_t>(i);
+    hooks_.push_back(
+        parameters_[i].on_grad_ready([this, index](const Tensor&) { on_ready(index); }));
+  }
+}
+
+Ddp::Impl::~Impl() {
+  for (std::size_t i = 0; i < hooks_.size(); ++i) {
+    parameters_[i].remove_hook(hooks_[i]);
+    parameters_[i].set_grad_buffer({});
+  }
+}
+
+// Makes these the buckets; gradients that exist move along.
+void Ddp::Impl::adopt(std::vector<Bucket> buckets) {
+  const NoGrad no_grad;
+  buckets_ = std::move(buckets);
+  flights_.assign(buckets_.size(), {});
+  for (std::size_t b = 0; b < buckets_.size(); ++b) {
+    for (std::size_t i = 0; i < buckets_[b].parameters.size(); ++i) {
+      const auto index = static_cast<std::size_t>(buckets_[b].parameters[i]);
+      bucket_of_[index] = static_cast<std::int32_t>(b);
+      auto& view = buckets_[b].views[i];
+      const auto gradient = parameters_[index].grad();
+      if (gradient.defined()) view.copy_(gradient);
+      parameters_[index].set_grad_buffer(view);
+      if (gradient.defined()) parameters_[index].set_grad(view);
+    }
+  }
+}
+
+void Ddp::Impl::on_ready(std::int32_t index) {
+  if (!synchronises_) return;
+  if (!in_backward_) {
+    fail<InvalidArgument>(
+        "rank {}: the gradient of '{}' became ready outside Ddp::backward(), so it would not be "
+        "averaged over the {} "
+        "ranks. Call backward() of the Ddp (or of Fabric) instead of the loss's own, or hold a "
+        "NoSync.",
+        communicator_.rank(), names_[static_cast<std::size_t>(index)], communicator_.size());
+  }
+  if (!rebuilt_) ready_order_.push_back(index);
+  mark_ready(index);
+}
+
+void Ddp::Impl::mark_ready(std::int32_t index) {
+  ready_[static_cast<std::size_t>(index)] = 1;
+  auto& flight = flights_[static_cast<std::size_t>(bucket_of_[static_cast<std::size_t>(index)])];
+  --flight.pending;
+  while (next_bucket_ < buckets_.size() && flights_[next_bucket_].pending == 0)
+    launch(next_bucket_++);
+}
+
+void Ddp::Impl::launch(std::size_t bucket) {
+  auto& flight = flights_[bucket];
+  const auto buffer = buckets_[bucket].buffer;
+  if (options_.compression != Compression::none && buffer.dtype() == DType::f32) {
+    // Divided before the sum, so that fp16 cannot overflow on the way when the average would not.
+    const auto half = options_.compression == Compression::fp16 ? DType::f16 : DType::bf16;
+    if (!flight.compressed.defined()) flight.compressed = Tensor::empty(buffer.shape(), {half});
+    kernels::cast(flight.compressed.data(), half, buffer.data(), DType::f32, Elems(buffer.numel()),
+                  1.0 / communicator_.size());
+    flight.work = communicator_.all_reduce_async(view_of(flight.compressed), ReduceOp::sum);
+    flight.work.then([keep = flight.compressed](std::exception_ptr) {});
+  } else {
+    flight.work = communicator_.all_reduce_async(view_of(buffer), ReduceOp::avg);
+    // The memory outlives the operation even when this Ddp is torn down by an exception.
+    flight.work.then([keep = buffer](std::exception_ptr) {});
+  }
+}
+
+std::vector<std::int32_t> Ddp::Impl::absent() const {
+  std::vector<std::int32_t> indices;
+  for (std::size_t i = 0; i < ready_.size(); ++i) {
+    if (!ready_[i]) indices.push_back(static_cast<std::int32_t>(i));
+  }
+  return indices;
+}
+
+void Ddp::Impl::refuse_absent(const std::vector<std::int32_t>& absent) const {
+  constexpr std::size_t kNamesShown = 8;
+  std::string list;
+  for (std::size_t i = 0; i < std::min(absent.size(), kNamesShown); ++i) {
+    list += (i ? ", " : "") + names_[static_cast<std::size_t>(absent[i])];
+  }
+  if (absent.size() > kNamesShown) list += fmt::format(" and {} more", absent.size() - kNamesShown);
+  fail<InvalidArgument>(
+      "rank {} of {}: {} of {} parameters got no gradient in this backward: {}. If the model does "
+      "not always use them, "
+      "choose find_unused_parameters (strategy ddp_find_unused_parameters_true); otherwise freeze "
+      "or remove them.",
+      communicator_.rank(), communicator_.size(), absent.size(), parameters_.size(), list);
+}
+
+// A parameter that took no part contributes zero here (or what no_sync accumulated before); others
+// may have used it.
+void Ddp::Impl::complete_absent(const std::vector<std::int32_t>& absent) {
+  for (const auto index : absent) {
+    const auto i = static_cast<std::size_t>(index);
+    if (!parameters_[i].grad().defined()) {
+      auto& bucket = buckets_[static_cast<std::size_t>(bucket_of_[i])];
+      const auto at = std::find(bucket.parameters.begin(), bucket.parameters.end(), index) -
+                      bucket.parameters.begin();
+      bucket.views[static_cast<std::size_t>(at)].zero_();
+    }
+    mark_ready(index);
+  }
+}
+
+// A parameter somebody used gets the average as its gradient everywhere; one that nobody used stays
+// without.
+void Ddp::Impl::keep_used(const std::vector<std::int32_t>& absent) {
+  std::vector<std::uint8_t> used(parameters_.size(), 1);
+  for (const auto index : absent) {
+    used[static_cast<std::size_t>(index)] =
+        parameters_[static_cast<std::size_t>(index)].grad().defined();
+  }
+  communicator_.all_reduce(std::span(used), ReduceOp::max);
+  for (const auto index : absent) {
+    const auto i = static_cast<std::size_t>(index);
+    if (!used[i]) continue;
+    const auto& bucket = buckets_[static_cast<std::size_t>(bucket_of_[i])];
+    const auto at = std::find(bucket.parameters.begin(), bucket.parameters.end(), index) -
+                    bucket.parameters.begin();
+    parameters_[i].set_grad(bucket.views[static_cast<std::size_t>(at)]);
+  }
+}
+
+void Ddp::Impl::wait_all() {
+  const auto start = Clock::now();
+  times_ = {};
+  for (std::size_t b = 0; b < buckets_.size(); ++b) {
+    auto& flight = flights_[b];
+    flight.work.wait();
+    times_.communication += flight.work.duration();
+    flight.work = {};
+    if (flight.compressed.defined()) {
+      const auto& buffer = buckets_[b].buffer;
+      kernels::cast(buffer.data(), DType::f32, flight.compressed.data(), flight.compressed.dtype(),
+                    Elems(buffer.numel()));
+    }
+  }
+  times_.exposed = Clock::now() - start;
+}
+
+void Ddp::Impl::rebuild_in_ready_order() {
+  auto order = ready_order_;
+  communicator_.broadcast(std::span(order), 0);
+  adopt(make_buckets(parameters_, order, {options_.first_bucket_bytes, options_.bucket_bytes}));
+  rebuilt_ = true;
+}
+
+Ddp::Ddp(std::vector<NamedTensor> parameters, std::vector<NamedTensor> buffers,
+         Communicator& communicator, DdpOptions options)
+    : impl_(std::make_unique<Impl>(std::move(parameters), std::move(buffers), communicator,
+                                   options)) {}
+Ddp::~Ddp() = default;
+
+void Ddp::backward(const Tensor& loss, const Tensor& gradient) {
+  begin_backward();
+  try {
+    loss.backward(gradient);
+  } catch (...) {
+    cancel_backward();
+    throw;
+  }
+  finish_backward();
+}
+
+void Ddp::begin_backward() {
+  auto& d = *impl_;
+  if (d.in_backward_) {
+    fail<InvalidArgument>(
+        "rank {}: backward() of a Ddp inside its own backward(): finish or cancel the first one.",
+        d.communicator_.rank());
+  }
+  d.in_backward_ = true;
+  d.next_bucket_ = 0;
+  d.ready_order_.clear();
+  std::fill(d.ready_.begin(), d.ready_.end(), 0);
+  for (std::size_t b = 0; b < d.buckets_.size(); ++b) {
+    d.flights_[b].pending = static_cast<int>(d.buckets_[b].parameters.size());
+  }
+}
+
+void Ddp::cancel_backward() { impl_->in_backward_ = false; }
+
+void Ddp::finish_backward() {
+  auto& d = *impl_;
+  d.in_backward_ = false;
+  if (d.alone() || !d.synchronises_) return;
+  const auto absent = d.absent();
+  if (absent.size() == d.parameters_.size()) return;
+  if (!absent.empty() && !d.options_.find_unused_parameters) d.refuse_absent(absent);
+  d.complete_absent(absent);
+  WEFT_ASSERT(d.next_bucket_ == d.buckets_.size(),
+              "every bucket is launched once all gradients are ready");
+  d.wait_all();
+  if (d.options_.find_unused_parameters) {
+    d.keep_used(absent);
+  } else if (!d.rebuilt_) {
+    d.rebuild_in_ready_order();
+  }
+}
+
+Ddp::NoSync::NoSync(Ddp& ddp) : ddp_(ddp), previous_(ddp.synchronises()) {
+  ddp_.set_synchronises(false);
+}
+Ddp::NoSync::~NoSync() { ddp_.set_synchronises(previous_); }
+
+bool Ddp::synchronises() const { return impl_->synchronises_; }
+void Ddp::set_synchronises(bool on) { impl_->synchronises_ = on; }
+
+void Ddp::broadcast_buffers() {
+  for (const auto& buffer : impl_->buffers_) impl_->communicator_.broadcast(view_of(buffer), 0);
+}
+
+DdpTimes Ddp::last_times() const { return impl_->times_; }
+int Ddp::bucket_count() const { return static_cast<int>(impl_->buckets_.size()); }
+
+std::vector<std::vector<std::string>> Ddp::bucket_layout() const {
+  std::vector<std::vector<std::string>> layout;
+  for (const auto& bucket : impl_->buckets_) {
+    auto& names = layout.emplace_back();
+    for (const auto index : bucket.parameters)
+      names.push_back(impl_->names_[static_cast<std::size_t>(index)]);
+  }
+  return layout;
+}
+
+}  // namespace weft::parallel

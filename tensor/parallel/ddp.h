@@ -1,0 +1,101 @@
+// Distributed data parallel: every rank holds the whole model, gradients are averaged over ranks
+// while backward runs on.
+//
+// Gradients live in buckets (flat buffers); each parameter's gradient is a view of its bucket.
+// Buckets are filled in the reverse order of registration at first, and once, after the first
+// synchronised backward, in the order in which rank 0 saw gradients become ready. A bucket is
+// reduced as soon as it is full and all buckets before it were launched, so all ranks launch in the
+// same order whatever their timing. (Li et al., "PyTorch Distributed: Experiences on Accelerating
+// Data Parallel Training", VLDB 2020; bucket sizes 1 MiB first, then 25 MiB, are theirs.)
+//
+// Threading: one thread at a time. Every rank must build with the same parameters (checked:
+// Mismatch names the parameter) and call backward() alike.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "tensor/tensor.h"
+
+namespace weft::parallel {
+
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
+
+// What travels instead of f32 gradients. The sum is taken in f32 and rounded to the half type at
+// each hop.
+enum class Compression : std::uint8_t { none, fp16, bf16 };
+
+struct DdpOptions {
+  Bytes first_bucket_bytes = Bytes(std::int64_t{1} << 20);
+  Bytes bucket_bytes = Bytes(std::int64_t{25} << 20);
+  // Parameters may take no part in a backward, not the same on every rank. Costs one small
+  // all-reduce a step. Without it, such a parameter is an error that names it.
+  bool find_unused_parameters = false;
+  Compression compression = Compression::none;  // f32 buckets only
+};
+
+struct DdpTimes {
+  std::chrono::nanoseconds communication{0};  // sum over buckets, from launch to completion
+  std::chrono::nanoseconds exposed{0};  // how long backward() waited for it after the last gradient
+};
+
+class Ddp {
+ public:
+  // Collective: checks that all ranks have the same parameters, then gives every rank rank 0's
+  // values (parameters and buffers). The communicator must outlive this.
+  Ddp(std::vector<NamedTensor> parameters, std::vector<NamedTensor> buffers,
+      Communicator& communicator, DdpOptions options = {});
+  ~Ddp();
+  Ddp(const Ddp&) = delete;
+  Ddp& operator=(const Ddp&) = delete;
+
+  // loss.backward(), then waits until all gradients are averaged (or, inside no_sync, merely
+  // accumulated).
+  void backward(const Tensor& loss, const Tensor& gradient = {});
+
+  // The halves of backward(), for losses that reach several Ddp models: begin all, run
+  // loss.backward(), finish all. A model that received no gradient at all in between is left alone
+  // by finish_backward(). If backward itself threw, cancel_backward().
+  void begin_backward();
+  void finish_backward();
+  void cancel_backward();
+
+  // While one is alive gradients only accumulate on this rank; the first backward after it reduces
+  // their sum.
+  class NoSync {
+   public:
+    explicit NoSync(Ddp& ddp);
+    ~NoSync();
+    NoSync(const NoSync&) = delete;
+    NoSync& operator=(const NoSync&) = delete;
+
+   private:
+    Ddp& ddp_;
+    bool previous_;
+  };
+  bool synchronises() const;
+  void set_synchronises(bool on);
+
+  // Gives every rank rank 0's buffers (running statistics, say).
+  void broadcast_buffers();
+
+  DdpTimes last_times() const;  // of the last finished backward
+  int bucket_count() const;
+  // Parameter names bucket by bucket, in launch order: for tests and `--verbose`.
+  std::vector<std::vector<std::string>> bucket_layout() const;
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace weft::parallel
