@@ -1,0 +1,185 @@
+#include "tensor/nn/module.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "kernels/base/check.h"
+#include "tensor/autograd/node.h"
+
+namespace weft::nn {
+
+void Module::check_name(const std::string& name) const {
+  WEFT_ASSERT(!name.empty(), "a part of a module needs a name");
+  for (const auto& slot : slots_) WEFT_ASSERT(slot.name != name, "two parts of one name");
+  for (const auto& part : parts_) WEFT_ASSERT(part.first != name, "two parts of one name");
+}
+
+void Module::register_parameter(std::string name, Tensor& member) {
+  check_name(name);
+  if (!member.defined()) return;
+  member.set_requires_grad(true);
+  slots_.push_back({std::move(name), &member, false});
+}
+
+void Module::register_buffer(std::string name, Tensor& member) {
+  check_name(name);
+  if (member.defined()) slots_.push_back({std::move(name), &member, true});
+}
+
+void Module::register_module(std::string name, Module& part) {
+  check_name(name);
+  WEFT_ASSERT(&part != this, "a module cannot be part of itself");
+  parts_.emplace_back(std::move(name), &part);
+}
+
+void Module::register_alias(std::string name, Tensor& member) {
+  check_name(name);
+  WEFT_ASSERT(member.defined(), "an alias needs a parameter");
+  slots_.push_back({std::move(name), &member, false});
+}
+
+void Module::collect(const std::string& prefix, std::vector<Slot>& entries) const {
+  for (const auto& slot : slots_) {
+    entries.push_back({prefix + slot.name, slot.member, slot.is_buffer});
+  }
+  for (const auto& [name, part] : parts_) part->collect(prefix + name + ".", entries);
+}
+
+std::vector<Module::Slot> Module::entries() const {
+  std::vector<Slot> all;
+  collect("", all);
+  return all;
+}
+
+std::vector<NamedTensor> Module::named_parameters() const {
+  std::vector<NamedTensor> result;
+  std::unordered_set<const void*> seen;
+  for (const auto& entry : entries()) {
+    if (entry.is_buffer || !seen.insert(entry.member->impl()).second) continue;
+    result.push_back({entry.name, *entry.member});
+  }
+  return result;
+}
+
+std::vector<Tensor> Module::parameters() const {
+  std::vector<Tensor> result;
+  for (auto& entry : named_parameters()) result.push_back(std::move(entry.tensor));
+  return result;
+}
+
+std::vector<NamedTensor> Module::named_buffers() const {
+  std::vector<NamedTensor> result;
+  for (const auto& entry : entries()) {
+    if (entry.is_buffer) result.push_back({entry.name, *entry.member});
+  }
+  return result;
+}
+
+std::vector<std::pair<std::string, Module*>> Module::named_modules() {
+  std::vector<std::pair<std::string, Module*>> result{{"", this}};
+  for (const auto& [name, part] : parts_) {
+    for (auto& [below, module] : part->named_modules()) {
+      result.emplace_back(below.empty() ? name : name + "." + below, module);
+    }
+  }
+  return result;
+}
+
+std::int64_t Module::parameter_count() const {
+  std::int64_t count = 0;
+  for (const auto& parameter : parameters()) count += parameter.numel();
+  return count;
+}
+
+void Module::train(bool on) {
+  training_ = on;
+  for (const auto& part : parts_) part.second->train(on);
+}
+
+void Module::zero_grad() {
+  for (auto& parameter : parameters()) parameter.zero_grad();
+}
+
+template <class Convert>
+void Module::convert(Convert convert) {
+  NoGrad no_grad;
+  std::unordered_set<Tensor*> done;                   // a member may have two names
+  std::unordered_map<const void*, Tensor> converted;  // and two members may be one tensor
+  std::vector<Tensor> kept;                           // so that no address is used again meanwhile
+  for (const auto& entry : entries()) {
+    if (!done.insert(entry.member).second) continue;
+    const Tensor before = *entry.member;
+    kept.push_back(before);
+    auto& after = converted[before.impl()];
+    if (!after.defined()) {
+      after = convert(before);
+      if (!after.same_as(before)) {
+        after = after.detach();
+        after.set_requires_grad(before.requires_grad());
+      }
+    }
+    *entry.member = after;
+  }
+}
+
+void Module::to(DType dtype) {
+  if (!is_floating(dtype)) {
+    fail<InvalidArgument>("Module::to: parameters cannot become {}; use f64, f32, f16 or bf16",
+                          name_of(dtype));
+  }
+  convert([dtype](const Tensor& from) {
+    return is_floating(from.dtype()) && from.dtype() != dtype ? from.to(dtype) : from;
+  });
+}
+
+void Module::to(Device device) {
+  convert(
+      [device](const Tensor& from) { return from.device() == device ? from : from.to(device); });
+}
+
+StateDict Module::state_dict() const {
+  StateDict result;
+  std::unordered_set<const void*> seen;
+  for (const auto& entry : entries()) {
+    if (!seen.insert(entry.member->impl()).second) continue;
+    result.push_back({entry.name, entry.member->detach()});
+  }
+  return result;
+}
+
+StateMatch Module::match_state_dict(const StateDict& given, const LoadOptions& options) {
+  StateDict adapted = given;
+  adapt_state_dict(adapted);
+  std::unordered_map<const void*, std::string> first_name;
+  for (const auto& entry : entries()) {
+    const auto [it, is_first] = first_name.emplace(entry.member->impl(), entry.name);
+    if (is_first) continue;
+    const Tensor* second = find(adapted, entry.name);
+    if (second == nullptr) continue;
+    const Tensor* first = find(adapted, it->second);
+    if (first != nullptr && !equal_values(*first, *second)) {
+      fail<Mismatch>(
+          "{} gives {} and {} different values, but here they are one parameter. Nothing was "
+          "loaded; untie them or drop one.",
+          options.source, it->second, entry.name);
+    }
+    const auto where =
+        std::find_if(adapted.begin(), adapted.end(),
+                     [&](const NamedTensor& candidate) { return candidate.name == entry.name; });
+    if (first == nullptr) {
+      where->name = it->second;
+    } else {
+      adapted.erase(where);
+    }
+  }
+  return StateMatch(state_dict(), adapted, options);
+}
+
+LoadReport Module::load_state_dict(const StateDict& given, const LoadOptions& options) {
+  const auto match = match_state_dict(given, options);
+  match.apply();
+  return match.report();
+}
+
+}  // namespace weft::nn
