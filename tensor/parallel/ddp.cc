@@ -6,7 +6,6 @@
 
 #include "kernels/base/check.h"
 #include "kernels/cast.h"
-#include "tensor/autograd/node.h"
 #include "tensor/parallel/agreement.h"
 #include "tensor/parallel/bucket.h"
 
@@ -108,18 +107,13 @@ Ddp::Impl::~Impl() {
 
 // Makes these the buckets; gradients that exist move along.
 void Ddp::Impl::adopt(std::vector<Bucket> buckets) {
-  const NoGrad no_grad;
   buckets_ = std::move(buckets);
   flights_.assign(buckets_.size(), {});
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
     for (std::size_t i = 0; i < buckets_[b].parameters.size(); ++i) {
       const auto index = static_cast<std::size_t>(buckets_[b].parameters[i]);
       bucket_of_[index] = static_cast<std::int32_t>(b);
-      auto& view = buckets_[b].views[i];
-      const auto gradient = parameters_[index].grad();
-      if (gradient.defined()) view.copy_(gradient);
-      parameters_[index].set_grad_buffer(view);
-      if (gradient.defined()) parameters_[index].set_grad(view);
+      parameters_[index].set_grad_buffer(buckets_[b].views[i]);
     }
   }
 }

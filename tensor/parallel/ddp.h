@@ -20,14 +20,12 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "tensor/nn/state_dict.h"
 #include "tensor/tensor.h"
 
 namespace weft::parallel {
 
-struct NamedTensor {
-  std::string name;
-  Tensor tensor;
-};
+using nn::NamedTensor;
 
 // What travels instead of f32 gradients. The sum is taken in f32 and rounded to the half type at
 // each hop.
