@@ -16,16 +16,24 @@ class Generator {
   std::uint64_t stream() const { return stream_; }
   std::uint64_t offset() const { return offset_; }
   void set_offset(std::uint64_t offset) { offset_ = offset; }
-  // Takes `count` numbers off the stream and gives the position of the first.
+  // Takes `count` words of 32 bits off the stream and gives the position of the first.
   std::uint64_t reserve(std::uint64_t count) {
     const auto start = offset_;
     offset_ += count;
     return start;
   }
 
+  // The same in whole blocks of four words (kernels/philox.h), as many as hold `words`; gives the
+  // first block. What is left of a begun block is passed over.
+  std::uint64_t reserve_blocks(std::uint64_t words) {
+    const auto first = (offset_ + 3) / 4;
+    offset_ = (first + (words + 3) / 4) * 4;
+    return first;
+  }
+
   std::uint32_t next_u32();
   double next_double();                       // [0, 1)
-  std::uint64_t next_below(std::uint64_t n);  // unbiased
+  std::uint64_t next_below(std::uint64_t n);  // [0, n), unbiased; n > 0
 
  private:
   std::uint64_t seed_;
@@ -33,7 +41,7 @@ class Generator {
   std::uint64_t offset_ = 0;
 };
 
-// The generator of this thread that modules and dropout use when given none.
+// The generator of this thread that modules and dropout use when given none; seed 0 until assigned.
 Generator& default_generator();
 
 }  // namespace weft::tensor

@@ -1,6 +1,8 @@
 // A run of memory on one device, shared by the tensors that view it. 64-byte aligned.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -17,12 +19,20 @@ struct Device {
 std::string to_string(Device device);
 
 class Storage {
+  struct Private {
+    explicit Private() = default;
+  };
+
  public:
+  // Not cleared. Unsupported on cuda; IoError, with sizes, when memory is exhausted. Freed memory
+  // is kept for the next request (tensor/cpu_allocator.h).
   static std::shared_ptr<Storage> allocate(Bytes bytes, Device device = {});
   // Memory of somebody else's (a bucket in symmetric memory, a mapped file); `owner` is kept as
-  // long as the storage.
+  // long as the storage (empty: the caller sees to it). Need not be aligned to more than its
+  // elements.
   static std::shared_ptr<Storage> borrow(void* data, Bytes bytes, std::shared_ptr<void> owner,
                                          Device device = {});
+  explicit Storage(Private) {}  // allocate() and borrow() only
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -30,13 +40,14 @@ class Storage {
   std::byte* data() const { return data_; }
   Bytes bytes() const { return bytes_; }
   Device device() const { return device_; }
+  bool is_borrowed() const { return borrowed_; }
 
  private:
-  Storage() = default;
-  std::byte* data_ = nullptr;
+  std::byte* data_ = nullptr;  // nullptr when empty
   Bytes bytes_;
   Device device_;
-  std::shared_ptr<void> owner_;  // empty: data_ is ours
+  std::shared_ptr<void> owner_;
+  bool borrowed_ = false;
 };
 
 }  // namespace weft::tensor

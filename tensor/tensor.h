@@ -68,7 +68,7 @@ class Tensor {
   T* data() const;      // InvalidArgument when T is not the dtype
   double item() const;  // of a one-element tensor
   template <class T>
-  std::vector<T> to_vector() const;
+  std::vector<T> to_vector() const;  // row-major, converted as kernels::cast does
 
   // --- views: no copy; differentiable. -1 infers one dimension of view/reshape.
   Tensor view(Shape shape) const;     // needs compatible strides
@@ -88,7 +88,9 @@ class Tensor {
   Tensor to(DType dtype) const;
   Tensor to(Device device) const;
 
-  // --- in place; not recorded. Refused on a leaf that requires grad while grad mode is on.
+  // --- in place; not recorded. Refused, while grad mode is on, on a tensor that requires grad, and
+  // always on expanded ones (elements shared by several indices). Overlapping views are copied as
+  // if by way of a temporary.
   void copy_(const Tensor& source);  // broadcasts and casts
   void fill_(double value);
   void zero_() { fill_(0.0); }
@@ -98,13 +100,15 @@ class Tensor {
   Tensor& set_requires_grad(bool on);  // of leaves
   bool is_leaf() const;
   Tensor grad() const;         // undefined until there is one
-  void set_grad(Tensor grad);  // undefined drops it
+  void set_grad(Tensor grad);  // undefined drops it; copied where there is a grad buffer
   // Where gradients are to live: a contiguous tensor of the same shape and dtype (a slice of a DDP
-  // bucket). Kept over zero_grad(); the next backward overwrites, later ones add.
+  // bucket). Kept over zero_grad(); the next backward overwrites, later ones add. A gradient that
+  // is there already moves in. Undefined: gradients live where they come about again.
   void set_grad_buffer(Tensor buffer);
   void zero_grad();  // forgets the gradient (the buffer stays); the next backward starts anew
   // Accumulates d(this)/d(leaf) into every leaf that requires grad. `gradient` may be undefined for
-  // one-element tensors.
+  // one-element tensors. Uses the history up: a second backward() through any part of it is
+  // InvalidArgument. When it throws (an operator or a hook did), gradients are unfinished.
   void backward(const Tensor& gradient = {}) const;
   Tensor detach() const;
   // Called, on the thread that runs backward, each time this leaf's gradient for the current
@@ -113,6 +117,7 @@ class Tensor {
   void remove_hook(std::int64_t id) const;
 
   TensorImpl* impl() const { return impl_.get(); }
+  const std::shared_ptr<TensorImpl>& shared_impl() const { return impl_; }
   explicit Tensor(std::shared_ptr<TensorImpl> impl) : impl_(std::move(impl)) {}
   bool same_as(const Tensor& other) const { return impl_ == other.impl_; }
 

@@ -11,7 +11,12 @@
 namespace weft::tensor::autograd {
 
 // Gives the gradient of each input (in order; undefined where none is needed), from that of the
-// output. Captured tensors are released after it ran.
+// output. Runs once, with grad mode off; captured tensors are released after it ran. A gradient may
+// be a view, may be `grad_output` itself, and may be given for several inputs: the engine never
+// writes to memory that somebody else can see. `grad_output` has the output's shape and dtype but
+// any strides, and must not be written to.
+// Capture inputs as they are, but of the output only output.detach(): the output owns its Backward,
+// and a cycle is never freed.
 using Backward = std::function<std::vector<Tensor>(const Tensor& grad_output)>;
 
 // Whether anything needs recording: grad mode is on and some input requires grad.
@@ -21,9 +26,23 @@ inline bool should_record(std::initializer_list<Tensor> inputs) {
 }
 
 // Makes `output` (fresh, no history) the result of an operation on `inputs`, if
-// should_record(inputs). The gradient of each input has that input's shape and dtype. `name` is for
-// messages ("matmul").
+// should_record(inputs). The gradient of each input has that input's shape and dtype (undefined
+// inputs are allowed and get none). `name` is for messages ("matmul").
 Tensor record(std::string_view name, Tensor output, std::vector<Tensor> inputs, Backward backward);
+
+// For a Backward: an uninitialised contiguous tensor of `input`'s shape and dtype to compute the
+// gradient of `input` into, all of it. Where `input` is a leaf with a gradient buffer that nothing
+// was written to yet, it is that buffer, and the engine then has nothing to copy. Ask once for
+// each gradient returned, and do not keep it.
+Tensor empty_gradient(const Tensor& input);
+
+// From a Backward or an on_grad_ready hook: called at the end of the running backward(), on its
+// thread, after the last hook, in the order of the calls. Dropped when backward() throws.
+void after_backward(std::function<void()> callback);
+
+// The leaves that backward() from `output` would reach, in the order they are first found. Costs a
+// walk over the graph.
+std::vector<Tensor> reachable_leaves(const Tensor& output);
 
 bool grad_enabled();
 class NoGrad {  // grad mode off for this thread, for the scope

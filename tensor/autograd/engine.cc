@@ -1,0 +1,278 @@
+// Backward: a walk over the graph that counts how often each node is used, then the nodes in
+// reverse order of their making, each once all its uses have been accounted for. No recursion.
+#include <queue>
+#include <unordered_map>
+
+#include "kernels/base/check.h"
+#include "kernels/elementwise.h"
+#include "tensor/tensor_impl.h"
+
+namespace weft::tensor::autograd {
+namespace {
+
+using Index = std::uint32_t;
+
+// Whether nobody but `gradient` can see its memory, so that it may be written to.
+bool is_ours_alone(const Tensor& gradient) {
+  return gradient.shared_impl().use_count() == 1 && gradient.storage().use_count() == 1 &&
+         gradient.is_contiguous() && !gradient.requires_grad() &&
+         !gradient.storage()->is_borrowed();
+}
+
+// The same elements in the same order, whatever the handle.
+bool lies_in(const Tensor& gradient, const Tensor& buffer) {
+  return buffer.defined() && gradient.data() == buffer.data() && gradient.is_contiguous();
+}
+
+// `sum` contiguous, of one shape and dtype with `term`.
+void add_into(const Tensor& sum, const Tensor& term) {
+  if (sum.numel() == 0) return;
+  if (term.is_contiguous()) {
+    kernels::accumulate(sum.dtype(), Elems(sum.numel()), sum.data(), term.data());
+  } else {
+    kernels::accumulate(sum.dtype(), sum.shape(), {sum.data(), sum.strides()},
+                        {term.data(), term.strides()});
+  }
+}
+
+class Run {
+ public:
+  explicit Run(const Tensor& root) : outer_(current()) {
+    discover(root);
+    current() = this;
+  }
+  ~Run() { current() = outer_; }
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+
+  static Run*& current() {
+    static thread_local Run* run = nullptr;
+    return run;
+  }
+
+  void execute(const Tensor& gradient);
+  Tensor empty_gradient(const Tensor& input);
+  void after(std::function<void()> callback) { callbacks_.push_back(std::move(callback)); }
+  std::vector<Tensor> leaves() const;
+
+ private:
+  struct State {  // of a node or a leaf
+    std::shared_ptr<Node> node;
+    std::shared_ptr<TensorImpl> leaf;
+    Tensor gradient;        // what has arrived so far
+    std::int64_t uses = 0;  // still to be accounted for
+    Index first_edge = 0;   // into targets_
+    bool lent = false;      // the leaf's buffer was given out by empty_gradient()
+  };
+  static constexpr Index kNone = ~Index{0};
+
+  void discover(const Tensor& root);
+  Index index_of(const std::shared_ptr<Node>& node, const std::shared_ptr<TensorImpl>& leaf);
+  void run_node(Index index);
+  void arrive(Index target, Tensor gradient);
+  void accumulate(State& state, Tensor gradient);
+  void finish_leaf(State& state);
+  bool buffer_is_free(const State& state) const;
+
+  std::vector<State> states_;
+  std::vector<Index> targets_;  // of every edge of every node
+  std::unordered_map<const void*, Index> index_;
+  std::priority_queue<std::pair<std::uint64_t, Index>> ready_;  // by sequence, the latest first
+  std::vector<std::function<void()>> callbacks_;
+  Run* outer_;  // backward may run inside a Backward or a hook
+};
+
+Index Run::index_of(const std::shared_ptr<Node>& node, const std::shared_ptr<TensorImpl>& leaf) {
+  const void* key = node ? static_cast<const void*>(node.get()) : leaf.get();
+  const auto [found, fresh] = index_.try_emplace(key, static_cast<Index>(states_.size()));
+  if (fresh) states_.push_back({.node = node, .leaf = leaf, .gradient = {}});
+  return found->second;
+}
+
+void Run::discover(const Tensor& root) {
+  index_of(root.impl()->node, root.impl()->node ? nullptr : root.shared_impl());
+  // States are appended as they are found, so that they are their own work list.
+  for (std::size_t i = 0; i < states_.size(); ++i) {
+    const auto node = states_[i].node;
+    if (!node) continue;
+    if (node->released) {
+      fail<InvalidArgument>(
+          "backward: the history of this tensor was used by an earlier backward() and what '{}' "
+          "(shape {}) had saved is gone. Compute it anew, or add the losses and run backward once",
+          node->name, to_string(node->shape));
+    }
+    states_[i].first_edge = static_cast<Index>(targets_.size());
+    for (const auto& edge : node->edges) {
+      const bool used = edge.node || edge.leaf;
+      const auto target = used ? index_of(edge.node, edge.leaf) : kNone;
+      if (used) ++states_[target].uses;
+      targets_.push_back(target);
+    }
+  }
+}
+
+void Run::execute(const Tensor& gradient) {
+  const NoGrad no_grad;
+  states_[0].uses = 1;
+  arrive(0, gradient);
+  while (!ready_.empty()) {
+    const auto index = ready_.top().second;
+    ready_.pop();
+    run_node(index);
+  }
+  for (std::size_t i = 0; i < callbacks_.size(); ++i) callbacks_[i]();
+}
+
+void Run::run_node(Index index) {
+  const auto node = std::move(states_[index].node);
+  const auto gradient = std::move(states_[index].gradient);
+  const auto first = states_[index].first_edge;
+  std::vector<Tensor> gradients;
+  if (gradient.defined()) {
+    gradients = node->backward(gradient);
+    WEFT_ASSERT(gradients.size() == node->edges.size(), node->name);
+  } else {
+    gradients.resize(node->edges.size());  // nothing flows through here, but uses are accounted for
+  }
+  node->release();
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    const auto target = targets_[first + i];
+    if (target == kNone) continue;
+    if (gradients[i].defined()) {
+      const auto& to = states_[target];
+      const auto& shape = to.node ? to.node->shape : to.leaf->shape;
+      const auto dtype = to.node ? to.node->dtype : to.leaf->dtype;
+      if (gradients[i].shape() != shape || gradients[i].dtype() != dtype) {
+        fail<InvalidArgument>("backward of '{}': gradient {} has shape {} of {}; expected {} of {}",
+                              node->name, i, to_string(gradients[i].shape()),
+                              name_of(gradients[i].dtype()), to_string(shape), name_of(dtype));
+      }
+    }
+    arrive(target, std::move(gradients[i]));
+  }
+}
+
+void Run::arrive(Index target, Tensor gradient) {
+  auto& state = states_[target];
+  if (gradient.defined()) accumulate(state, std::move(gradient));
+  if (--state.uses > 0) return;
+  if (state.node) {
+    ready_.emplace(state.node->sequence, target);
+  } else {
+    finish_leaf(state);
+  }
+}
+
+bool Run::buffer_is_free(const State& state) const {
+  if (!state.leaf || !state.leaf->leaf) return false;
+  const auto& leaf = *state.leaf->leaf;
+  return leaf.buffer.defined() && !leaf.grad.defined() && !state.lent;
+}
+
+void Run::accumulate(State& state, Tensor gradient) {
+  if (!state.gradient.defined()) {
+    state.gradient = std::move(gradient);
+    return;
+  }
+  const bool in_buffer =
+      state.leaf && state.leaf->leaf && lies_in(state.gradient, state.leaf->leaf->buffer);
+  if (in_buffer || is_ours_alone(state.gradient)) {
+    add_into(state.gradient, gradient);
+  } else if (is_ours_alone(gradient)) {
+    add_into(gradient, state.gradient);
+    state.gradient = std::move(gradient);
+  } else {
+    auto sum = Tensor::empty(gradient.shape(), {gradient.dtype(), gradient.device()});
+    if (buffer_is_free(state)) {
+      sum = state.leaf->leaf->buffer;
+      state.lent = true;
+    }
+    sum.copy_(state.gradient);
+    add_into(sum, gradient);
+    state.gradient = std::move(sum);
+  }
+}
+
+void Run::finish_leaf(State& state) {
+  const auto impl = state.leaf;
+  auto gradient = std::move(state.gradient);
+  if (!gradient.defined()) return;
+  auto& leaf = impl->leaf_state();
+  if (leaf.grad.defined()) {
+    add_into(leaf.grad, gradient);
+  } else if (leaf.buffer.defined()) {
+    if (!lies_in(gradient, leaf.buffer)) leaf.buffer.copy_(gradient);
+    leaf.grad = leaf.buffer;
+  } else {
+    leaf.grad = is_ours_alone(gradient) ? std::move(gradient) : gradient.clone();
+  }
+  if (leaf.hooks.empty()) return;
+  const auto hooks = leaf.hooks;  // a hook may remove itself
+  for (const auto& hook : hooks) (*hook.call)(Tensor(impl));
+}
+
+Tensor Run::empty_gradient(const Tensor& input) {
+  const auto found = index_.find(input.impl());
+  if (found != index_.end()) {
+    auto& state = states_[found->second];
+    if (!state.gradient.defined() && buffer_is_free(state)) {
+      state.lent = true;
+      return state.leaf->leaf->buffer;
+    }
+  }
+  return Tensor::empty(input.shape(), {input.dtype(), input.device()});
+}
+
+std::vector<Tensor> Run::leaves() const {
+  std::vector<Tensor> found;
+  for (const auto& state : states_) {
+    if (state.leaf) found.emplace_back(state.leaf);
+  }
+  return found;
+}
+
+}  // namespace
+
+void run_backward(const Tensor& root, const Tensor& gradient) {
+  const auto& impl = require_defined(root, "backward");
+  if (!impl.requires_grad()) {
+    fail<InvalidArgument>(
+        "backward: the tensor of shape {} depends on nothing that requires grad, or was computed "
+        "with grad mode off",
+        to_string(impl.shape));
+  }
+  if (!gradient.defined() && impl.numel != 1) {
+    fail<InvalidArgument>(
+        "backward: the tensor has shape {}, not one element; pass the gradient to start from, or "
+        "reduce it to a scalar",
+        to_string(impl.shape));
+  }
+  if (gradient.defined() && (gradient.shape() != impl.shape || gradient.dtype() != impl.dtype)) {
+    fail<InvalidArgument>("backward: a gradient of shape {} of {} for a tensor of shape {} of {}",
+                          to_string(gradient.shape()), name_of(gradient.dtype()),
+                          to_string(impl.shape), name_of(impl.dtype));
+  }
+  Run run(root);
+  run.execute(gradient.defined() ? gradient.detach()
+                                 : Tensor::full(impl.shape, 1.0, {impl.dtype, root.device()}));
+}
+
+Tensor empty_gradient(const Tensor& input) {
+  require_defined(input, "empty_gradient");
+  if (auto* run = Run::current()) return run->empty_gradient(input);
+  return Tensor::empty(input.shape(), {input.dtype(), input.device()});
+}
+
+void after_backward(std::function<void()> callback) {
+  auto* run = Run::current();
+  if (run == nullptr) fail<InvalidArgument>("after_backward: no backward() is running");
+  run->after(std::move(callback));
+}
+
+std::vector<Tensor> reachable_leaves(const Tensor& output) {
+  require_defined(output, "reachable_leaves");
+  if (!output.requires_grad()) return {};
+  return Run(output).leaves();
+}
+
+}  // namespace weft::tensor::autograd

@@ -1,0 +1,112 @@
+// The autograd part of Tensor: state of leaves, gradients, hooks.
+#include <algorithm>
+
+#include "tensor/tensor_impl.h"
+
+namespace weft::tensor {
+namespace {
+
+LeafState& require_leaf(const Tensor& tensor, std::string_view operation) {
+  auto& impl = require_defined(tensor, operation);
+  if (impl.node) {
+    fail<InvalidArgument>(
+        "{}: a tensor of shape {} made by '{}' is not a leaf; detach() it, or use the tensors it "
+        "was made from",
+        operation, to_string(impl.shape), impl.node->name);
+  }
+  return impl.leaf_state();
+}
+
+void require_like(const Tensor& leaf, const Tensor& other, std::string_view operation) {
+  if (other.shape() == leaf.shape() && other.dtype() == leaf.dtype() &&
+      other.device() == leaf.device()) {
+    return;
+  }
+  fail<InvalidArgument>("{}: shape {} of {} on {} for a tensor of shape {} of {} on {}", operation,
+                        to_string(other.shape()), name_of(other.dtype()), to_string(other.device()),
+                        to_string(leaf.shape()), name_of(leaf.dtype()), to_string(leaf.device()));
+}
+
+}  // namespace
+
+bool Tensor::requires_grad() const { return impl_ && impl_->requires_grad(); }
+
+Tensor& Tensor::set_requires_grad(bool on) {
+  auto& leaf = require_leaf(*this, "set_requires_grad");
+  if (on && !is_floating(dtype())) {
+    fail<InvalidArgument>(
+        "set_requires_grad: {} tensors have no gradient; expected a floating type",
+        name_of(dtype()));
+  }
+  leaf.requires_grad = on;
+  return *this;
+}
+
+bool Tensor::is_leaf() const { return require_defined(*this, "is_leaf").node == nullptr; }
+
+Tensor Tensor::grad() const {
+  const auto& impl = require_defined(*this, "grad");
+  return impl.leaf ? impl.leaf->grad : Tensor();
+}
+
+void Tensor::set_grad(Tensor grad) {
+  auto& leaf = require_leaf(*this, "set_grad");
+  if (!grad.defined()) {
+    leaf.grad = Tensor();
+    return;
+  }
+  require_like(*this, grad, "set_grad");
+  const NoGrad no_grad;
+  if (leaf.buffer.defined()) {
+    if (grad.data() != leaf.buffer.data()) leaf.buffer.copy_(grad);
+    leaf.grad = leaf.buffer;
+  } else {
+    leaf.grad = grad.detach().contiguous();
+  }
+}
+
+void Tensor::set_grad_buffer(Tensor buffer) {
+  auto& leaf = require_leaf(*this, "set_grad_buffer");
+  if (buffer.defined()) {
+    require_like(*this, buffer, "set_grad_buffer");
+    if (!buffer.is_contiguous()) {
+      fail<InvalidArgument>("set_grad_buffer: the buffer of shape {} is not contiguous",
+                            to_string(buffer.shape()));
+    }
+    buffer = buffer.detach();
+    if (leaf.grad.defined()) {
+      const NoGrad no_grad;
+      if (leaf.grad.data() != buffer.data()) buffer.copy_(leaf.grad);
+      leaf.grad = buffer;
+    }
+  }
+  leaf.buffer = std::move(buffer);
+}
+
+void Tensor::zero_grad() {
+  auto& impl = require_defined(*this, "zero_grad");
+  if (impl.leaf) impl.leaf->grad = Tensor();
+}
+
+void Tensor::backward(const Tensor& gradient) const { autograd::run_backward(*this, gradient); }
+
+Tensor Tensor::detach() const {
+  const auto& impl = require_defined(*this, "detach");
+  return make_tensor(impl.storage, impl.shape, impl.strides, impl.offset, impl.dtype);
+}
+
+std::int64_t Tensor::on_grad_ready(std::function<void(const Tensor& leaf)> hook) const {
+  auto& leaf = require_leaf(*this, "on_grad_ready");
+  if (!hook) fail<InvalidArgument>("on_grad_ready: the hook is empty");
+  const auto id = leaf.next_hook++;
+  leaf.hooks.push_back(
+      {id, std::make_shared<const std::function<void(const Tensor&)>>(std::move(hook))});
+  return id;
+}
+
+void Tensor::remove_hook(std::int64_t id) const {
+  auto& hooks = require_leaf(*this, "remove_hook").hooks;
+  std::erase_if(hooks, [id](const LeafState::Hook& hook) { return hook.id == id; });
+}
+
+}  // namespace weft::tensor
