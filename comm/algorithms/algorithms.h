@@ -10,7 +10,7 @@
 namespace weft::comm {
 
 struct Algorithm {
-  std::string_view name;  // "ring", "tree", "halving_doubling", "direct"
+  std::string_view name;  // "ring", "tree", "halving_doubling", "direct", "two_shot"
   bool (*supports)(const Problem& problem);
   Schedule (*emit)(const Problem& problem);  // only where supports() says so
 };

@@ -14,7 +14,8 @@ Schedule tile(const Schedule& schedule, int tiles);
 // nobody reads it before it is overwritten), and chains of reduce into one many-input reduce.
 Schedule fuse(const Schedule& schedule);
 
-// Spreads the messages of each pair of ranks over `lanes` connections, by chunk.
+// Spreads the messages of each pair of ranks over `lanes` connections, in turn. The schedule must
+// use one lane. Keeps dependencies.
 Schedule stripe(const Schedule& schedule, int lanes);
 
 }  // namespace weft::comm

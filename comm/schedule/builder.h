@@ -4,7 +4,6 @@
 // algorithm therefore never writes `after` by hand.
 #pragma once
 
-#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -16,12 +15,12 @@ enum class Completes : bool { no, yes };
 
 class Builder {
  public:
-  Builder(const Problem& problem, std::string algorithm, int chunks_per_block,
-          int scratch_shadows = 0);
+  Builder(const Problem& problem, std::string algorithm, int chunks_per_block);
 
   Slice input(int chunk, int count = 1) const { return {Buffer::input, chunk, count}; }
   Slice output(int chunk, int count = 1) const { return {Buffer::output, chunk, count}; }
-  Slice scratch(int chunk, int count = 1) const { return {Buffer::scratch, chunk, count}; }
+  // Fresh scratch that stands for these chunks of the wide buffer.
+  Slice new_scratch(int wide_chunk, int count = 1);
 
   StepId send(int peer, Slice from, int lane = 0);
   StepId recv(int peer, Slice to, int lane = 0);

@@ -28,15 +28,16 @@ class Layout {
   Layout(const Schedule& schedule, std::span<const Elems> input_blocks,
          std::span<const Elems> output_blocks, Elems align);
 
-  ElemRange range(Slice slice) const;  // of a scratch slice: from the start of the scratch
-  Elems size(Buffer buffer) const;     // whole buffer; scratch: all shadows
+  ElemRange range(Slice slice) const;  // of scratch: from the start of scratch
+  Elems size(Buffer buffer) const;     // of the whole buffer
 
  private:
+  Elems chunk_begin(int side, std::int32_t chunk) const;  // also of the one past the last
+
   std::int32_t chunks_per_block_ = 1;
   Elems align_{1};
-  std::int32_t scratch_shadows_ = 0;
-  Buffer wide_ = Buffer::output;
   std::vector<Elems> starts_[2];  // block starts of input and output, and the end
+  std::vector<Elems> scratch_;    // scratch chunk starts, and the end
 };
 
 }  // namespace weft::comm

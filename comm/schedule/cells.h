@@ -1,0 +1,40 @@
+// Memory as dependencies see it: one cell a chunk, and one cell for two chunks that in-place use
+// makes the same memory.
+#pragma once
+
+#include <cstdint>
+
+#include "comm/schedule/schedule.h"
+
+namespace weft::comm {
+
+class CellMap {
+ public:
+  // With `in_place` false nothing is shared.
+  CellMap(const Schedule& schedule, bool in_place);
+
+  std::int32_t cell(Buffer buffer, std::int32_t chunk) const {
+    return offsets_[static_cast<std::size_t>(buffer)] + chunk;
+  }
+  std::int32_t first(Slice slice) const { return cell(slice.buffer, slice.chunk); }
+  std::int32_t size() const { return size_; }
+
+ private:
+  std::int32_t offsets_[3] = {};
+  std::int32_t size_ = 0;
+};
+
+// Calls visit(cell, writes) for every cell that a step touches; a cell read and written comes
+// twice, read first.
+template <class Visit>
+void for_each_access(const CellMap& cells, const Step& step, Visit&& visit) {
+  const auto all = [&](Slice slice, bool writes) {
+    const std::int32_t first = cells.first(slice);
+    for (std::int32_t i = 0; i < slice.count; ++i) visit(first + i, writes);
+  };
+  if (reads_from(step.kind)) all(step.from, false);
+  for (const Slice& operand : step.operands) all(operand, false);
+  if (step.kind != StepKind::send && step.to.count > 0) all(step.to, true);
+}
+
+}  // namespace weft::comm
