@@ -23,6 +23,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/base/dtype.h"
@@ -39,9 +40,11 @@ struct ConstView {
 
   ConstView() = default;
   ConstView(const void* d, Elems c, DType t) : data(d), count(c), dtype(t) {}
-  template <class T>
-  ConstView(std::span<const T> span)  // NOLINT: a view of typed memory is what it says
-      : data(span.data()), count(static_cast<std::int64_t>(span.size())), dtype(dtype_of<T>) {}
+  template <class T, std::size_t kExtent>
+  ConstView(std::span<T, kExtent> span)  // NOLINT: a view of typed memory is what it says
+      : data(span.data()),
+        count(static_cast<std::int64_t>(span.size())),
+        dtype(dtype_of<std::remove_const_t<T>>) {}
 };
 
 struct View {
@@ -51,8 +54,8 @@ struct View {
 
   View() = default;
   View(void* d, Elems c, DType t) : data(d), count(c), dtype(t) {}
-  template <class T>
-  View(std::span<T> span)  // NOLINT: as above
+  template <class T, std::size_t kExtent>
+  requires(!std::is_const_v<T>) View(std::span<T, kExtent> span)  // NOLINT: as above
       : data(span.data()), count(static_cast<std::int64_t>(span.size())), dtype(dtype_of<T>) {}
   operator ConstView() const { return {data, count, dtype}; }  // NOLINT: adding const is safe
 };
