@@ -1,0 +1,161 @@
+// Fabric: one object that makes a training loop of one process one of many. Lightning Fabric's
+// nouns and promises, in C++.
+//
+//   weft::Fabric fabric({.devices = "2"});
+//   fabric.launch();                                  // from here on there are N of us
+//   nn::GPT model(config);
+//   fabric.setup(model);                              // same values on every rank, gradients will
+//   be averaged optim::AdamW optimizer(...model.named_parameters()...);
+//   ... fabric.backward(model.forward(x, y).loss); optimizer.step(); ...
+//
+// The same program runs plainly (it starts the missing ranks itself), under `weft run`, and as a
+// single rank. Threading: one thread. Methods marked collective must be called by every rank in the
+// same order. Errors: those of Communicator, and InvalidArgument for misuse, naming the method.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "launcher/fabric_options.h"
+#include "tensor/nn/module.h"
+#include "tensor/optim/optimizer.h"
+#include "tensor/tensor.h"
+
+namespace weft {
+
+struct ClipOptions {  // exactly one of the first two
+  std::optional<double> clip_val;
+  std::optional<double> max_norm;
+  bool error_if_nonfinite = true;
+};
+
+struct BackwardTimes {
+  std::chrono::nanoseconds communication{0};  // sum over all reductions
+  std::chrono::nanoseconds exposed{0};        // waited for after the last gradient
+};
+
+class Fabric {
+ public:
+  explicit Fabric(FabricOptions options = {});
+  ~Fabric();
+  Fabric(const Fabric&) = delete;
+  Fabric& operator=(const Fabric&) = delete;
+
+  // Joins the job that started this process, or starts the other ranks: each runs this program
+  // anew, with its arguments, up to here. Call it once, early, before threads and files are made.
+  // Collective.
+  void launch();
+
+  int global_rank() const;
+  int local_rank() const;
+  int node_rank() const;
+  int world_size() const;
+  bool is_global_zero() const { return global_rank() == 0; }
+  Device device() const;
+  const launcher::FabricSettings& settings() const;
+  Communicator& communicator();
+
+  // Converts the module's parameters to the precision's type, gives every rank rank 0's values, and
+  // has backward() average its gradients. Make the optimizer afterwards (a conversion makes new
+  // parameters), or pass it along where no conversion is needed: it is checked to train this
+  // module's parameters. Collective.
+  void setup(nn::Module& module);
+  void setup(nn::Module& module, optim::Optimizer& optimizer);
+
+  // loss.backward(), then gradients of every module set up are averaged over ranks (unless inside
+  // no_backward_sync). Collective.
+  void backward(const Tensor& loss);
+  BackwardTimes last_backward() const;
+
+  // While alive, backward() accumulates on this rank alone. Covers forward and backward of all but
+  // the last micro-batch.
+  class NoBackwardSync {
+   public:
+    NoBackwardSync(NoBackwardSync&& other) noexcept : undo_(std::exchange(other.undo_, nullptr)) {}
+    NoBackwardSync& operator=(NoBackwardSync&&) = delete;
+    ~NoBackwardSync() {
+      if (undo_) undo_();
+    }
+
+   private:
+    friend class Fabric;
+    explicit NoBackwardSync(std::function<void()> undo) : undo_(std::move(undo)) {}
+    std::function<void()> undo_;
+  };
+  [[nodiscard]] NoBackwardSync no_backward_sync(nn::Module& module, bool enabled = true);
+
+  // Clips in place and gives the norm before clipping (0 for clip_val). InvalidArgument where the
+  // norm is not finite, unless told otherwise; nothing has changed then.
+  double clip_gradients(nn::Module& module, const ClipOptions& options);
+
+  // The forward's precision, for the scope. 32-true and 64-true need none: a scope that does
+  // nothing.
+  struct Autocast {
+    ~Autocast() {}  // not trivial, so that a named scope is no unused variable
+  };
+  [[nodiscard]] Autocast autocast() const { return {}; }
+  // Floating tensors in the precision's type and on this rank's device; others unchanged.
+  Tensor to_device(const Tensor& tensor) const;
+
+  // --- collectives on tensors; each gives a new tensor, without history.
+  Tensor all_reduce(const Tensor& tensor,
+                    const std::string& reduce_op = "mean");  // mean or avg, sum, prod, min, max
+  double all_reduce(double value, const std::string& reduce_op = "mean");
+  Tensor all_gather(const Tensor& tensor);              // (world, ...)
+  Tensor broadcast(const Tensor& tensor, int src = 0);  // same shape and dtype on every rank
+  void barrier(const std::string& name = {});           // `name` is for the reader
+
+  // --- checkpoints: "name" -> what to save. Collective: rank 0 writes one safetensors file
+  // (atomically: the old file stays whole if this fails), then a barrier. load() checks everything
+  // before it changes anything.
+  struct State {
+    std::vector<std::pair<std::string, nn::Module*>> modules;
+    std::vector<std::pair<std::string, optim::Optimizer*>> optimizers;
+    std::vector<std::pair<std::string, std::string*>> texts;  // small values, as text
+  };
+  void save(const std::string& path, const State& state);
+  void load(const std::string& path, const State& state, bool strict = true);
+
+  // Prints a line on rank 0 of the job.
+  template <class... Args>
+  void print(fmt::format_string<Args...> format, Args&&... args) const {
+    if (is_global_zero()) print_line(fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  // Rank 0 (or local rank 0 of every node) goes through the scope first, then everybody else: to
+  // fetch or convert data once. Collective.
+  class RankZeroFirst {
+   public:
+    RankZeroFirst(Fabric& fabric, bool first);
+    ~RankZeroFirst() noexcept(false);
+    RankZeroFirst(const RankZeroFirst&) = delete;
+    RankZeroFirst& operator=(const RankZeroFirst&) = delete;
+
+   private:
+    Fabric& fabric_;
+    bool first_;
+    int exceptions_;
+  };
+  [[nodiscard]] RankZeroFirst rank_zero_first(bool local = false);
+
+  // Seeds this thread's default generator, the same on every rank (or, with per_rank, a different
+  // one on each); without a seed WEFT_SEED, then 0. Gives the seed.
+  std::uint64_t seed_everything(std::optional<std::uint64_t> seed = {}, bool per_rank = false);
+
+  struct Impl;
+
+ private:
+  static void print_line(const std::string& line);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace weft

@@ -1,0 +1,159 @@
+#include "launcher/fabric_options.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <span>
+#include <string_view>
+
+#include "kernels/base/error.h"
+
+namespace weft::launcher {
+namespace {
+
+// A value of `weft run`'s, or nothing.
+std::optional<std::string> from_cli(const char* variable) {
+  const char* value = std::getenv(variable);
+  if (value == nullptr || *value == '\0') return std::nullopt;
+  return value;
+}
+
+std::string list(std::span<const std::string_view> names) {
+  std::string text;
+  for (const auto name : names) text += (text.empty() ? "" : ", ") + std::string(name);
+  return text;
+}
+
+// Code and command line must say the same, where both say something.
+std::string agree(const std::optional<std::string>& in_code, const char* argument,
+                  const char* variable, std::string fallback) {
+  const auto cli = from_cli(variable);
+  if (in_code && cli && *in_code != *cli && *in_code != "auto" && *cli != "auto") {
+    fail<InvalidArgument>(
+        "Fabric(): {}={} in the code conflicts with the value {} that `weft run --{}` was given. "
+        "Leave one of them out.",
+        argument, *in_code, *cli, argument);
+  }
+  if (cli) return *cli;
+  return in_code.value_or(std::move(fallback));
+}
+
+constexpr std::array<std::string_view, 17> kStrategies = {"auto",
+                                                          "ddp",
+                                                          "dp",
+                                                          "ddp_find_unused_parameters_true",
+                                                          "ddp_spawn",
+                                                          "ddp_fork",
+                                                          "ddp_notebook",
+                                                          "fsdp",
+                                                          "deepspeed",
+                                                          "deepspeed_stage_1",
+                                                          "deepspeed_stage_2",
+                                                          "deepspeed_stage_3",
+                                                          "deepspeed_stage_1_offload",
+                                                          "deepspeed_stage_2_offload",
+                                                          "deepspeed_stage_3_offload",
+                                                          "deepspeed_offload",
+                                                          "fsdp_offload"};
+
+std::string resolve_strategy(const std::string& name) {
+  if (std::find(kStrategies.begin(), kStrategies.end(), name) == kStrategies.end()) {
+    fail<InvalidArgument>("Fabric(): there is no strategy '{}'; choose one of: {}", name,
+                          list(kStrategies));
+  }
+  if (name == "auto" || name == "ddp") return "ddp";
+  if (name == "dp") return "ddp";  // on CPU, as Lightning Fabric does
+  if (name == "ddp_find_unused_parameters_true") return name;
+  fail<Unsupported>(
+      "Fabric(): strategy '{}' is not in this version of weft; 'ddp' and "
+      "'ddp_find_unused_parameters_true' are.",
+      name);
+}
+
+std::string resolve_accelerator(const std::string& name) {
+  constexpr std::array<std::string_view, 6> kAccelerators = {"auto", "cpu", "gpu",
+                                                             "cuda", "mps", "tpu"};
+  if (std::find(kAccelerators.begin(), kAccelerators.end(), name) == kAccelerators.end()) {
+    fail<InvalidArgument>("Fabric(): there is no accelerator '{}'; choose one of: {}", name,
+                          list(kAccelerators));
+  }
+  if (name == "auto" || name == "cpu") return "cpu";
+  fail<Unsupported>(
+      "Fabric(): accelerator '{}': this version of weft trains on the CPU only; use "
+      "accelerator='cpu'.",
+      name);
+}
+
+struct PrecisionName {
+  std::string_view alias, name;
+};
+constexpr std::array<PrecisionName, 12> kPrecisions = {
+    {{"32", "32-true"},
+     {"64", "64-true"},
+     {"16", "16-mixed"},
+     {"bf16", "bf16-mixed"},
+     {"32-true", "32-true"},
+     {"64-true", "64-true"},
+     {"16-mixed", "16-mixed"},
+     {"bf16-mixed", "bf16-mixed"},
+     {"16-true", "16-true"},
+     {"bf16-true", "bf16-true"},
+     {"transformer-engine", "transformer-engine"},
+     {"auto", "32-true"}}};
+
+std::string resolve_precision(const std::string& given) {
+  for (const auto& [alias, name] : kPrecisions) {
+    if (given != alias) continue;
+    if (name == "32-true" || name == "64-true") return std::string(name);
+    fail<Unsupported>(
+        "Fabric(): precision '{}' is not in this version of weft; '32-true' and '64-true' are.",
+        given);
+  }
+  fail<InvalidArgument>(
+      "Fabric(): there is no precision '{}'; choose one of: 16-mixed, bf16-mixed, 32-true, "
+      "64-true, 16-true, bf16-true, "
+      "64, 32, 16, bf16",
+      given);
+}
+
+int resolve_nodes(const std::optional<int>& in_code) {
+  const auto cli = from_cli("WEFT_NUM_NODES");
+  int from_text = 0;
+  if (cli) {
+    const auto* end = cli->data() + cli->size();
+    const auto [stop, error] = std::from_chars(cli->data(), end, from_text);
+    if (error != std::errc() || stop != end || from_text < 1) {
+      fail<InvalidArgument>("WEFT_NUM_NODES='{}': expected a whole number, at least 1.", *cli);
+    }
+    if (in_code && *in_code != from_text) {
+      fail<InvalidArgument>(
+          "Fabric(): num_nodes={} in the code conflicts with the value {} that `weft run "
+          "--num-nodes` was given. Leave "
+          "one of them out.",
+          *in_code, from_text);
+    }
+    return from_text;
+  }
+  const int nodes = in_code.value_or(1);
+  if (nodes < 1) fail<InvalidArgument>("Fabric(): num_nodes={}: expected at least 1.", nodes);
+  return nodes;
+}
+
+}  // namespace
+
+FabricSettings resolve(const FabricOptions& options) {
+  FabricSettings settings;
+  settings.accelerator =
+      resolve_accelerator(agree(options.accelerator, "accelerator", "WEFT_ACCELERATOR", "auto"));
+  settings.strategy =
+      resolve_strategy(agree(options.strategy, "strategy", "WEFT_STRATEGY", "auto"));
+  settings.devices = agree(options.devices, "devices", "WEFT_DEVICES", "1");
+  settings.precision =
+      resolve_precision(agree(options.precision, "precision", "WEFT_PRECISION", "32-true"));
+  settings.num_nodes = resolve_nodes(options.num_nodes);
+  settings.dtype = settings.precision == "64-true" ? DType::f64 : DType::f32;
+  return settings;
+}
+
+}  // namespace weft::launcher

@@ -1,0 +1,40 @@
+// What a Fabric is built with: Lightning Fabric's arguments, their names and their strings.
+//
+// An argument that is not given takes what `weft run` was told, or else the default. One that is
+// given must agree with `weft run`; otherwise the constructor throws InvalidArgument ("conflicts
+// with the value").
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "kernels/base/dtype.h"
+
+namespace weft {
+
+struct FabricOptions {
+  std::optional<std::string> accelerator;  // auto cpu gpu cuda
+  std::optional<std::string> strategy;     // auto ddp dp ddp_find_unused_parameters_true
+  std::optional<std::string> devices;      // "2", "auto", "-1", "0,2"
+  std::optional<int> num_nodes;
+  std::optional<std::string> precision;  // 32-true 64-true, aliases 32 64
+};
+
+namespace launcher {
+
+// FabricOptions with every choice made, checked, and aliases resolved.
+struct FabricSettings {
+  std::string accelerator = "cpu";
+  std::string strategy = "ddp";
+  std::string devices = "1";
+  int num_nodes = 1;
+  std::string precision = "32-true";
+  DType dtype = DType::f32;  // of parameters and inputs
+};
+
+// Reads the WEFT_* variables that `weft run` sets. InvalidArgument on nonsense and on conflicts;
+// Unsupported for what this version does not have (sharded strategies, half precisions, CUDA, TPU).
+FabricSettings resolve(const FabricOptions& options);
+
+}  // namespace launcher
+}  // namespace weft
