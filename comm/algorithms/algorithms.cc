@@ -11,6 +11,8 @@ namespace {
 
 constexpr Algorithm kAlgorithms[] = {
     {"ring", ring_supports, emit_ring},
+    {"tree", tree_supports, emit_tree},
+    {"halving_doubling", halving_doubling_supports, emit_halving_doubling},
     {"direct", direct_supports, emit_direct},
     {"two_shot", two_shot_supports, emit_two_shot},
 };

@@ -32,6 +32,12 @@ Schedule emit_alone(const Problem& problem, const char* algorithm);
 // Entry points of the families; the table in algorithms.cc names them.
 bool ring_supports(const Problem& problem);
 Schedule emit_ring(const Problem& problem);
+bool tree_supports(const Problem& problem);
+Schedule emit_tree(const Problem& problem);
+Schedule emit_binomial_gather(const Problem& problem, const char* algorithm);
+Schedule emit_binomial_scatter(const Problem& problem, const char* algorithm);
+bool halving_doubling_supports(const Problem& problem);
+Schedule emit_halving_doubling(const Problem& problem);
 bool direct_supports(const Problem& problem);
 Schedule emit_direct(const Problem& problem);
 bool two_shot_supports(const Problem& problem);
