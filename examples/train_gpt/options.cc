@@ -1,0 +1,103 @@
+#include "examples/train_gpt/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iostream>
+
+namespace train_gpt {
+namespace {
+
+// --batch_size, and --batch-size for those who type it so.
+std::string both_spellings(const std::string& name) {
+  auto dashed = name;
+  std::replace(dashed.begin(), dashed.end(), '_', '-');
+  return dashed == name ? "--" + name : "--" + name + ",--" + dashed;
+}
+
+template <class T>
+CLI::Option* add(CLI::App& app, const std::string& name, T& value, const std::string& help) {
+  return app.add_option(both_spellings(name), value, help)->capture_default_str();
+}
+
+const auto kPositive = CLI::Range(std::int64_t{1}, std::int64_t{1} << 40);
+const auto kNotNegative = CLI::Range(std::int64_t{0}, std::int64_t{1} << 40);
+const auto kShare = CLI::Range(0.0, 1.0);
+
+void declare_data_and_model(CLI::App& app, Options& o) {
+  add(app, "data", o.data,
+      "A text file, a directory of text files, or a token file (llm.c's .bin)");
+  add(app, "tokenizer", o.tokenizer, "How text becomes tokens")
+      ->check(CLI::IsMember({"char", "byte", "bin"}));
+  add(app, "val_data", o.val_data,
+      "Token file to validate on (with --tokenizer bin); else a tenth of --data");
+  add(app, "init_from", o.init_from,
+      "scratch, resume (from --out_dir), or FILE.safetensors with GPT-2's names");
+  add(app, "n_layer", o.model.n_layer, "Transformer blocks")->check(kPositive);
+  add(app, "n_head", o.model.n_head, "Attention heads a block")->check(kPositive);
+  add(app, "n_embd", o.model.n_embd, "Width")->check(kPositive);
+  add(app, "block_size", o.model.block_size, "Context, tokens")->check(kPositive);
+  add(app, "dropout", o.model.dropout, "Dropout probability")->check(CLI::Range(0.0, 0.999));
+  add(app, "bias", o.model.bias, "Biases in linear and norm layers: True or False");
+}
+
+void declare_optimisation(CLI::App& app, Options& o) {
+  add(app, "batch_size", o.batch_size, "Sequences a rank and micro-batch")->check(kPositive);
+  add(app, "gradient_accumulation_steps", o.gradient_accumulation_steps, "Micro-batches a step")
+      ->check(kPositive);
+  add(app, "max_iters", o.max_iters, "Steps to train")->check(kNotNegative);
+  add(app, "lr_decay_iters", o.lr_decay_iters,
+      "Step at which the rate reaches min_lr (-1: max_iters)");
+  add(app, "warmup_iters", o.warmup_iters, "Steps of linear warm-up")->check(kNotNegative);
+  add(app, "learning_rate", o.learning_rate, "Largest learning rate")
+      ->check(CLI::NonNegativeNumber);
+  add(app, "min_lr", o.min_lr, "Smallest learning rate (-1: a tenth of the largest)");
+  add(app, "weight_decay", o.weight_decay, "AdamW's, of matrices and embeddings")
+      ->check(CLI::NonNegativeNumber);
+  add(app, "beta1", o.beta1, "AdamW's")->check(kShare);
+  add(app, "beta2", o.beta2, "AdamW's")->check(kShare);
+  add(app, "grad_clip", o.grad_clip, "Largest gradient norm (0: do not clip)")
+      ->check(CLI::NonNegativeNumber);
+  add(app, "seed", o.seed, "Of initial values, batches, dropout and the sample");
+}
+
+void declare_output(CLI::App& app, Options& o) {
+  add(app, "eval_interval", o.eval_interval, "Steps between validations and checkpoints")
+      ->check(kPositive);
+  add(app, "eval_iters", o.eval_iters, "Batches a validation")->check(kPositive);
+  add(app, "eval_only", o.eval_only, "Validate and stop: True or False");
+  add(app, "log_interval", o.log_interval, "Steps between lines")->check(kPositive);
+  add(app, "log_json", o.log_json, "File that gets one JSON object an iteration");
+  add(app, "out_dir", o.out_dir, "Where checkpoints go");
+  add(app, "sample_tokens", o.sample_tokens, "Length of the sample at the end")
+      ->check(kNotNegative);
+  add(app, "temperature", o.temperature, "Of the sample (0: the likeliest tokens)")
+      ->check(CLI::NonNegativeNumber);
+  add(app, "devices", o.devices, "Ranks to start, when not started by weft run (default 1)");
+}
+
+}  // namespace
+
+Options parse_options(int argc, char** argv) {
+  Options options;
+  CLI::App app("Trains a GPT on text, on as many ranks as it is started with.", "train_gpt");
+  declare_data_and_model(app, options);
+  declare_optimisation(app, options);
+  declare_output(app, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::exit(app.exit(error) == 0 ? 0 : 2);
+  }
+  if (options.lr_decay_iters < 0)
+    options.lr_decay_iters = std::max(options.max_iters, options.warmup_iters);
+  if (options.lr_decay_iters < options.warmup_iters) {
+    std::cerr << "train_gpt: --lr_decay_iters " << options.lr_decay_iters
+              << " is before the end of the warm-up, " << options.warmup_iters
+              << ": lower --warmup_iters or raise --lr_decay_iters\n";
+    std::exit(2);
+  }
+  if (options.min_lr < 0) options.min_lr = options.learning_rate / 10;
+  return options;
+}
+
+}  // namespace train_gpt

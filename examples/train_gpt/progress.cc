@@ -1,0 +1,110 @@
+#include "examples/train_gpt/progress.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "kernels/base/error.h"
+
+namespace train_gpt {
+namespace {
+
+// weft run passes ranks' output through pipes, and says so when it writes to a terminal itself.
+bool on_terminal() {
+  if (isatty(STDOUT_FILENO)) return true;
+  const char* hint = std::getenv("WEFT_TERMINAL");
+  return hint != nullptr && std::string(hint) == "1";
+}
+
+std::string human_time(double seconds) {
+  const auto s = static_cast<std::int64_t>(seconds + 0.5);
+  if (s < 3600) return fmt::format("{}:{:02}", s / 60, s % 60);
+  return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+}
+
+std::string human_count(double value) {
+  if (value >= 1e6) return fmt::format("{:.2f}M", value / 1e6);
+  if (value >= 1e3) return fmt::format("{:.1f}k", value / 1e3);
+  return fmt::format("{:.0f}", value);
+}
+
+constexpr double kSmoothing = 0.1;
+constexpr std::chrono::milliseconds kLiveEvery{100};
+
+}  // namespace
+
+Progress::Progress(const Options& options, bool speaks)
+    : options_(options), speaks_(speaks), live_(speaks && on_terminal()) {
+  if (!speaks || options.log_json.empty()) return;
+  json_.open(options.log_json);
+  if (!json_)
+    weft::fail<weft::IoError>("train_gpt: cannot write --log_json {}: check the path.",
+                              options.log_json);
+}
+
+void Progress::step(const StepReport& report) {
+  if (!speaks_) return;
+  if (json_.is_open()) {
+    json_ << nlohmann::json{{"iter", report.iter},
+                            {"loss", report.loss},
+                            {"lr", report.lr},
+                            {"tokens_per_s", report.tokens_per_s},
+                            {"step_ms", report.step_ms},
+                            {"comm_ms", report.comm_ms},
+                            {"exposed_comm_ms", report.exposed_comm_ms}}
+          << '\n';
+    json_.flush();
+    if (!json_)
+      weft::fail<weft::IoError>("train_gpt: cannot write --log_json {}: disk full?",
+                                options_.log_json);
+  }
+  smoothed_step_ms_ +=
+      (smoothed_step_ms_ == 0 ? 1.0 : kSmoothing) * (report.step_ms - smoothed_step_ms_);
+  const bool last = report.iter + 1 == options_.max_iters;
+  if (live_) {
+    const auto now = std::chrono::steady_clock::now();
+    if (last || now - last_shown_ >= kLiveEvery) show_live(report);
+    return;
+  }
+  if (report.iter % options_.log_interval != 0 && !last) return;
+  fmt::print("iter {:>6}: loss {:.4f}, {:.2f} ms, {} tokens/s\n", report.iter, report.loss,
+             report.step_ms, human_count(report.tokens_per_s));
+  std::fflush(stdout);
+}
+
+void Progress::show_live(const StepReport& report) {
+  constexpr int kBarWidth = 24;
+  const double share =
+      static_cast<double>(report.iter + 1) / static_cast<double>(options_.max_iters);
+  const auto filled = static_cast<std::size_t>(share * kBarWidth);
+  const double left_s =
+      static_cast<double>(options_.max_iters - report.iter - 1) * smoothed_step_ms_ / 1e3;
+  fmt::print("\r\x1b[K[{}{}] {}/{}  loss {:.4f}  {} tokens/s  {} left", std::string(filled, '#'),
+             std::string(kBarWidth - filled, '.'), report.iter + 1, options_.max_iters, report.loss,
+             human_count(report.tokens_per_s), human_time(left_s));
+  std::fflush(stdout);
+  live_shown_ = true;
+  last_shown_ = std::chrono::steady_clock::now();
+}
+
+void Progress::erase_live() {
+  if (!live_shown_) return;
+  fmt::print("\r\x1b[K");
+  live_shown_ = false;
+}
+
+void Progress::validation(std::int64_t iter, double loss) {
+  line(fmt::format("iter {:>6}: validation loss {:.4f}", iter, loss));
+}
+
+void Progress::line(const std::string& text) {
+  if (!speaks_) return;
+  erase_live();
+  fmt::print("{}\n", text);
+  std::fflush(stdout);
+}
+
+}  // namespace train_gpt
