@@ -62,8 +62,12 @@ class StoreServer {
   std::optional<Failure> failure() const;
   void on_failure(
       std::function<void(const Failure&)> callback);  // called once, on the server's thread
-  // Ranks that have connected (and said goodbye, if they have).
+  // Ranks (agents are not among them) that have ever connected, ascending; those that have said
+  // goodbye since are among them.
   std::vector<std::int32_t> connected_ranks() const;
+  // For whoever keeps the store for others: true once everyone that has connected, agents too, has
+  // said goodbye or is lost. Never on the server's thread.
+  bool wait_all_left(std::chrono::milliseconds timeout);
 
   struct Impl;
 
