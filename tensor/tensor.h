@@ -91,9 +91,9 @@ class Tensor {
   // --- in place; not recorded. Refused, while grad mode is on, on a tensor that requires grad, and
   // always on expanded ones (elements shared by several indices). Overlapping views are copied as
   // if by way of a temporary.
-  void copy_(const Tensor& source);  // broadcasts and casts
-  void fill_(double value);
-  void zero_() { fill_(0.0); }
+  void copy_(const Tensor& source) const;  // broadcasts and casts
+  void fill_(double value) const;
+  void zero_() const { fill_(0.0); }
 
   // --- autograd
   bool requires_grad() const;

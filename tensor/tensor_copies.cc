@@ -70,7 +70,7 @@ Tensor Tensor::to(Device target) const {
   fail<Unsupported>("to: this build has no tensors on {}; use the cpu device", to_string(target));
 }
 
-void Tensor::copy_(const Tensor& source) {
+void Tensor::copy_(const Tensor& source) const {
   require_writable(*this, "copy_");
   const auto& from = require_defined(source, "copy_");
   const auto& impl = *impl_;
@@ -92,7 +92,7 @@ void Tensor::copy_(const Tensor& source) {
   copy_elements(impl, data(), *separate.impl(), separate.data());
 }
 
-void Tensor::fill_(double value) {
+void Tensor::fill_(double value) const {
   require_writable(*this, "fill_");
   const auto& impl = *impl_;
   if (impl.numel == 0) return;

@@ -28,6 +28,8 @@ bool grad_enabled() { return grad_mode; }
 
 NoGrad::NoGrad() : previous_(grad_mode) { grad_mode = false; }
 NoGrad::~NoGrad() { grad_mode = previous_; }
+EnableGrad::EnableGrad() : previous_(grad_mode) { grad_mode = true; }
+EnableGrad::~EnableGrad() { grad_mode = previous_; }
 
 bool should_record(std::span<const Tensor> inputs) {
   return grad_mode && std::any_of(inputs.begin(), inputs.end(),

@@ -56,6 +56,17 @@ class NoGrad {  // grad mode off for this thread, for the scope
   bool previous_;
 };
 
+class EnableGrad {  // grad mode on again, inside a NoGrad or a Backward that records a graph anew
+ public:
+  EnableGrad();
+  ~EnableGrad();
+  EnableGrad(const EnableGrad&) = delete;
+  EnableGrad& operator=(const EnableGrad&) = delete;
+
+ private:
+  bool previous_;
+};
+
 }  // namespace weft::tensor::autograd
 
 namespace weft {
