@@ -36,7 +36,7 @@ struct Operand {
 enum class UnaryOp : std::uint8_t {
   neg,         // -x; integers too
   abs,         // |x|; integers too
-  exp,         // within 2 ulp in f32 and f64, as are log, tanh and sigmoid
+  exp,         // within 2 ulp in f32 and f64, as is log; tanh and sigmoid within 4
   log,         //
   sqrt,        //
   tanh,        //

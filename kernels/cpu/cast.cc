@@ -1,59 +1,129 @@
 #include "kernels/cast.h"
 
-#include <cmath>
 #include <cstring>
-#include <limits>
-#include <type_traits>
 
-namespace weft::kernels {
-namespace {
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/targets.h"
 
-template <class To>
-To from_double(double value) {
-  if constexpr (std::is_integral_v<To>) {
-    if (std::isnan(value)) return 0;
-    if (value >= static_cast<double>(std::numeric_limits<To>::max())) {
-      return std::numeric_limits<To>::max();
-    }
-    if (value <= static_cast<double>(std::numeric_limits<To>::min())) {
-      return std::numeric_limits<To>::min();
-    }
-    return static_cast<To>(value);
-  } else if constexpr (sizeof(To) == 2) {
-    return To(static_cast<float>(value));
-  } else {
-    return static_cast<To>(value);
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/cast.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.h.
+#include "kernels/cpu/half-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace weft::kernels::HWY_NAMESPACE {
+
+// Between f32, f16 and bf16: through a vector of f32.
+template <bool kScaled, class To, class From>
+HWY_INLINE void cast_short(To* to, const From* from, std::size_t count, float scale) {
+  const typename Element<float>::D d;
+  const auto factor = hn::Set(d, scale);
+  const std::size_t lanes = hn::Lanes(d);
+  const auto convert_vector = [&](auto value) HWY_ATTR {
+    if constexpr (kScaled) value = hn::Mul(value, factor);
+    return value;
+  };
+  std::size_t i = 0;
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    const auto v0 = convert_vector(Element<From>::load(d, from + i));
+    const auto v1 = convert_vector(Element<From>::load(d, from + i + lanes));
+    Element<To>::store(d, v0, to + i);
+    Element<To>::store(d, v1, to + i + lanes);
+  }
+  for (; i < count; i += lanes) {
+    const std::size_t left = count - i < lanes ? count - i : lanes;
+    const auto value = convert_vector(Element<From>::load_some(d, from + i, left));
+    Element<To>::store_some(d, value, to + i, left);
   }
 }
 
-template <class From>
-double to_double(From value) {
-  if constexpr (sizeof(From) == 2) {
-    return static_cast<double>(static_cast<float>(value));
-  } else {
-    return static_cast<double>(value);
+// Between f32 and f64: the product with the scale is taken in f64.
+template <class To, class From>
+HWY_INLINE void cast_long(To* to, const From* from, std::size_t count, double scale) {
+  const hn::ScalableTag<double> wide;
+  const hn::Rebind<float, decltype(wide)> narrow;
+  const auto factor = hn::Set(wide, scale);
+  const std::size_t lanes = hn::Lanes(wide);
+  const auto one_vector = [&](const From* in, To* out) HWY_ATTR {
+    if constexpr (sizeof(From) == 4) {
+      hn::StoreU(hn::Mul(hn::PromoteTo(wide, hn::LoadU(narrow, in)), factor), wide, out);
+    } else {
+      hn::StoreU(hn::DemoteTo(narrow, hn::Mul(hn::LoadU(wide, in), factor)), narrow, out);
+    }
+  };
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) one_vector(from + i, to + i);
+  if (i < count) {
+    HWY_ALIGN From in[hn::MaxLanes(decltype(wide)())] = {};
+    HWY_ALIGN To out[hn::MaxLanes(decltype(wide)())];
+    std::memcpy(in, from + i, (count - i) * sizeof(From));
+    one_vector(in, out);
+    std::memcpy(to + i, out, (count - i) * sizeof(To));
   }
 }
 
-}  // namespace
+template <class To, class From>
+void cast_one_by_one(To* to, const From* from, std::size_t count, double scale) {
+  const auto each = [&](auto conversion) {
+    for (std::size_t i = 0; i < count; ++i) {
+      From value;
+      std::memcpy(&value, from + i, sizeof value);
+      const To result = conversion(value);
+      std::memcpy(to + i, &result, sizeof result);
+    }
+  };
+  if (scale == 1.0) {
+    each([](From value) { return convert<To>(value); });
+  } else {
+    each([scale](From value) { return convert_scaled<To>(value, scale); });
+  }
+}
 
-void cast(void* to, DType to_type, const void* from, DType from_type, Elems count, double scale) {
+template <class T>
+inline constexpr bool is_short = std::is_same_v<T, float> || is_half_type<T>;
+
+template <class To, class From>
+void cast_as(To* to, const From* from, std::size_t count, double scale) {
+  if constexpr (is_short<To> && is_short<From>) {
+    if (scale == 1.0) {
+      cast_short<false>(to, from, count, 1.0f);
+    } else {
+      cast_short<true>(to, from, count, static_cast<float>(scale));
+    }
+  } else if constexpr (std::is_floating_point_v<To> && std::is_floating_point_v<From> &&
+                       sizeof(To) != sizeof(From)) {
+    cast_long(to, from, count, scale);
+  } else {
+    cast_one_by_one(to, from, count, scale);
+  }
+}
+
+void cast_any(void* to, DType to_type, const void* from, DType from_type, std::size_t count,
+              double scale) {
   dispatch(to_type, [&]<class To>() {
     dispatch(from_type, [&]<class From>() {
-      for (std::int64_t i = 0; i < count.value; ++i) {
-        From value;
-        std::memcpy(&value, static_cast<const From*>(from) + i, sizeof value);
-        To result;
-        if constexpr (std::is_integral_v<To> && std::is_integral_v<From>) {
-          result = scale == 1.0 ? static_cast<To>(value)
-                                : from_double<To>(static_cast<double>(value) * scale);
-        } else {
-          result = from_double<To>(to_double(value) * scale);
-        }
-        std::memcpy(static_cast<To*>(to) + i, &result, sizeof result);
-      }
+      cast_as(static_cast<To*>(to), static_cast<const From*>(from), count, scale);
     });
   });
 }
 
+}  // namespace weft::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weft::kernels {
+
+HWY_EXPORT(cast_any);
+
+void cast(void* to, DType to_type, const void* from, DType from_type, Elems count, double scale) {
+  if (count.value <= 0) return;
+  if (to_type == from_type && scale == 1.0) {
+    if (to != from) std::memcpy(to, from, bytes_of(count, to_type).size());
+    return;
+  }
+  HWY_DYNAMIC_DISPATCH(cast_any)(to, to_type, from, from_type, count.size(), scale);
+}
+
 }  // namespace weft::kernels
+#endif
