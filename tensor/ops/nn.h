@@ -29,16 +29,17 @@ Tensor gelu(const Tensor& x, GeluForm form = GeluForm::tanh);  // Hendrycks, Gim
 
 // Multi-head causal self-attention on packed projections: qkv (B, T, 3C), heads along C; gives (B,
 // T, C). Never keeps the T x T matrix: backward recomputes probabilities from the saved log-sum-exp
-// (Dao et al., FlashAttention, 2022).
+// (Dao et al., FlashAttention, 2022). Dropout is of probabilities, its mask drawn again in
+// backward; generator nullptr: default_generator().
 Tensor causal_attention(const Tensor& qkv, std::int64_t heads, double dropout = 0.0,
                         Generator* generator = nullptr);
 
 Tensor softmax(const Tensor& x, std::int64_t dim = -1);
 Tensor log_softmax(const Tensor& x, std::int64_t dim = -1);
 
-// logits (N, classes), targets (N) i32 or i64; mean over targets that are not `ignore_index`.
-// Forward and backward in one pass each; the gradient is written over a buffer of logits' size
-// once. A target outside [0, classes) is InvalidArgument.
+// logits (..., classes), targets (...) i32 or i64; mean over targets that are not `ignore_index`,
+// 0 when all are. Forward and backward in one pass each; the gradient is written over a buffer of
+// logits' size once. A target outside [0, classes) is InvalidArgument.
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t ignore_index = -1);
 
 // weight (entries, width), indices (...) i32 or i64 -> (..., width). An index out of range is
@@ -49,9 +50,11 @@ Tensor embedding(const Tensor& weight, const Tensor& indices);
 // not stored.
 Tensor dropout(const Tensor& x, double p, Generator& generator);
 
-// x (N, C, H, W), weight (out, C, kh, kw), bias (out) or undefined.
+// x (N, C, H, W), weight (out, C, kh, kw), bias (out) or undefined. Sizes round down, as PyTorch's.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
               std::int64_t stride = 1, std::int64_t padding = 0);
+// Over windows of kernel x kernel; stride 0: the kernel's. padding <= kernel / 2; the maximum never
+// comes from padding, the average counts it as zeros.
 Tensor max_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride = 0,
                   std::int64_t padding = 0);
 Tensor avg_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride = 0,
