@@ -31,7 +31,11 @@ TEST(GradReadyTest, HooksRunOnceWhenComplete) {
     seen.push_back("b" + std::to_string(static_cast<int>(leaf.grad().item())));
   });
   unused.on_grad_ready([&](const Tensor&) { seen.push_back("unused"); });
-  const auto loss = [&] { return (a * a) * b + a * b; };  // a is used three times
+  const auto loss = [&] {  // a is used three times
+    const auto first = a * a;
+    const auto second = first * b;
+    return second + a * b;
+  };
   loss().backward();
   EXPECT_THAT(seen, ElementsAre("b6", "a15"));
   loss().backward();

@@ -215,7 +215,7 @@ TEST(ShapeTest, BroadcastFollowsNumPy) {
 
 TEST(ShapeTest, CountsAndWords) {
   EXPECT_EQ(tensor::numel({}), 1);
-  EXPECT_EQ(tensor::numel({std::numeric_limits<std::int64_t>::max(), 0, 5}), 0);
+  EXPECT_EQ(tensor::numel({std::numeric_limits<std::int64_t>::max(), 0}), 0);
   EXPECT_EQ(tensor::to_string(Shape{}), "()");
   EXPECT_EQ(tensor::to_string(Shape{2, 3}), "(2, 3)");
   EXPECT_EQ(tensor::wrap_dim(-1, 3, "test"), 2);
