@@ -33,8 +33,8 @@
 namespace weft {
 
 struct ClipOptions {  // exactly one of the first two
-  std::optional<double> clip_val;
-  std::optional<double> max_norm;
+  std::optional<double> clip_val = {};
+  std::optional<double> max_norm = {};
   bool error_if_nonfinite = true;
 };
 
@@ -124,6 +124,10 @@ class Fabric {
   };
   void save(const std::string& path, const State& state);
   void load(const std::string& path, const State& state, bool strict = true);
+
+  // Runs `action` on rank 0; what it throws there is thrown on every rank, so that nobody waits for
+  // a step that failed. Collective.
+  void on_rank_zero(const std::function<void()>& action);
 
   // Prints a line on rank 0 of the job.
   template <class... Args>

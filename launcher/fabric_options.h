@@ -13,11 +13,11 @@
 namespace weft {
 
 struct FabricOptions {
-  std::optional<std::string> accelerator;  // auto cpu gpu cuda
-  std::optional<std::string> strategy;     // auto ddp dp ddp_find_unused_parameters_true
-  std::optional<std::string> devices;      // "2", "auto", "-1", "0,2"
-  std::optional<int> num_nodes;
-  std::optional<std::string> precision;  // 32-true 64-true, aliases 32 64
+  std::optional<std::string> accelerator = {};  // auto cpu gpu cuda
+  std::optional<std::string> strategy = {};     // auto ddp dp ddp_find_unused_parameters_true
+  std::optional<std::string> devices = {};      // "2", "auto", "-1", "0,2"
+  std::optional<int> num_nodes = {};
+  std::optional<std::string> precision = {};  // 32-true 64-true, aliases 32 64
 };
 
 namespace launcher {

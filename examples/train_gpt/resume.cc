@@ -1,0 +1,137 @@
+#include "examples/train_gpt/resume.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "kernels/base/error.h"
+#include "tensor/checkpoint/training.h"
+#include "tensor/random.h"
+
+namespace train_gpt {
+namespace {
+
+using namespace weft;  // NOLINT: an example reads better so
+using Settings = std::map<std::string, std::string>;
+
+std::int64_t number(const Settings& settings, const std::string& key, const std::string& source) {
+  const auto found = settings.find(key);
+  if (found == settings.end())
+    fail<Corrupt>("{}: there is no '{}' in it: not a checkpoint of train_gpt", source, key);
+  std::int64_t value = 0;
+  const auto& text = found->second;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    fail<Corrupt>("{}: '{}' is '{}', expected a whole number", source, key, text);
+  }
+  return value;
+}
+
+Settings describe(const Options& o, const Corpus& corpus) {
+  return {{"n_layer", std::to_string(o.model.n_layer)},
+          {"n_head", std::to_string(o.model.n_head)},
+          {"n_embd", std::to_string(o.model.n_embd)},
+          {"block_size", std::to_string(o.model.block_size)},
+          {"vocab_size", std::to_string(o.model.vocab_size)},
+          {"bias", o.model.bias ? "1" : "0"},
+          {"tokenizer", corpus.tokenizer ? corpus.tokenizer->save() : ""}};
+}
+
+std::unique_ptr<data::Tokenizer> tokenizer_of(const Settings& settings) {
+  const auto found = settings.find("tokenizer");
+  if (found == settings.end() || found->second.empty()) return nullptr;
+  return data::Tokenizer::restore(found->second);
+}
+
+void open_resume(Options& options, Start& start) {
+  start.kind = Start::Kind::resume;
+  start.path = checkpoint::latest_training(options.out_dir);
+  const auto settings = checkpoint::read_training_state(start.path).settings;
+  const auto source = start.path.string();
+  options.model.n_layer = number(settings, "n_layer", source);
+  options.model.n_head = number(settings, "n_head", source);
+  options.model.n_embd = number(settings, "n_embd", source);
+  options.model.block_size = number(settings, "block_size", source);
+  options.model.bias = number(settings, "bias", source) != 0;
+  start.tokenizer = tokenizer_of(settings);
+}
+
+void open_file(Options& options, Start& start) {
+  start.kind = Start::Kind::file;
+  start.path = options.init_from;
+  const checkpoint::SafeTensors file(start.path);
+  start.weights = file.state_dict();
+  start.tokenizer = tokenizer_of(file.metadata());
+  const bool says_heads = file.metadata().contains("n_head");
+  const auto heads =
+      says_heads ? std::optional(number(file.metadata(), "n_head", file.source())) : std::nullopt;
+  const auto dropout = options.model.dropout;
+  options.model = nn::infer_gpt_config(start.weights, heads, file.source());
+  options.model.dropout = dropout;
+}
+
+}  // namespace
+
+Start open_start(Options& options) {
+  Start start;
+  if (options.init_from == "scratch") return start;
+  if (options.init_from == "resume") {
+    open_resume(options, start);
+  } else if (options.init_from.ends_with(".safetensors")) {
+    open_file(options, start);
+  } else {
+    fail<InvalidArgument>(
+        "--init_from '{}': expected scratch, resume, or a file that ends in .safetensors",
+        options.init_from);
+  }
+  return start;
+}
+
+std::unique_ptr<nn::GPT> build_model(const Options& options, const Start& start) {
+  if (start.kind == Start::Kind::file) {
+    const auto stored =
+        nn::infer_gpt_config(start.weights, options.model.n_head, start.path.string()).vocab_size;
+    if (stored != options.model.vocab_size) {
+      fail<Mismatch>(
+          "{}: its vocabulary has {} tokens, that of --data {} has {}. Train on data of the same "
+          "tokenizer "
+          "(--tokenizer bin for GPT-2's own).",
+          start.path.string(), stored, options.data, options.model.vocab_size);
+    }
+  }
+  auto model = std::make_unique<nn::GPT>(options.model);
+  if (start.kind == Start::Kind::file)
+    model->load_state_dict(start.weights, {.source = start.path.string()});
+  return model;
+}
+
+std::int64_t load_progress(const Start& start, nn::GPT& model, optim::Optimizer& optimizer) {
+  const auto state = checkpoint::load_training(start.path, model, &optimizer);
+  tensor::default_generator().set_offset(state.generator.offset());
+  return state.iteration;
+}
+
+std::filesystem::path save_progress(const Options& options, const Corpus& corpus,
+                                    const nn::GPT& model, const optim::Optimizer& optimizer,
+                                    std::int64_t iter, double validation_loss) {
+  checkpoint::TrainingState state;
+  state.iteration = iter;
+  state.best_loss = validation_loss;
+  state.generator = tensor::default_generator();
+  state.data_seed = options.seed;
+  state.settings = describe(options, corpus);
+  checkpoint::SaveOptions save;
+  save.metadata = {{"n_head", state.settings["n_head"]},
+                   {"tokenizer", state.settings["tokenizer"]}};
+  return checkpoint::save_training(options.out_dir, model, &optimizer, state, save);
+}
+
+std::int64_t first_token(const data::Tokenizer& tokenizer) {
+  try {
+    return tokenizer.encode("\n").at(0);
+  } catch (const InvalidArgument&) {
+    return 0;  // a text without line breaks
+  }
+}
+
+}  // namespace train_gpt

@@ -1,0 +1,40 @@
+// Where a run starts from, and what it leaves for the next one.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+
+#include "examples/train_gpt/corpus.h"
+#include "examples/train_gpt/options.h"
+#include "tensor/nn/gpt.h"
+#include "tensor/optim/optimizer.h"
+
+namespace train_gpt {
+
+struct Start {
+  enum class Kind { scratch, resume, file };
+  Kind kind = Kind::scratch;
+  std::filesystem::path path;                        // a step's directory, or a safetensors file
+  std::unique_ptr<weft::data::Tokenizer> tokenizer;  // the one that run used, where it is known
+  weft::nn::StateDict weights;                       // of `file`
+};
+
+// Reads what --init_from names. The model's sizes come from there and replace those in `options`,
+// as in nanoGPT.
+Start open_start(Options& options);
+// With the start's weights. Mismatch where its vocabulary is not the data's.
+std::unique_ptr<weft::nn::GPT> build_model(const Options& options, const Start& start);
+
+// Gives the iteration to go on from.
+std::int64_t load_progress(const Start& start, weft::nn::GPT& model,
+                           weft::optim::Optimizer& optimizer);
+std::filesystem::path save_progress(const Options& options, const Corpus& corpus,
+                                    const weft::nn::GPT& model,
+                                    const weft::optim::Optimizer& optimizer, std::int64_t iter,
+                                    double validation_loss);
+
+// What a sample starts with: a line break where there is one.
+std::int64_t first_token(const weft::data::Tokenizer& tokenizer);
+
+}  // namespace train_gpt

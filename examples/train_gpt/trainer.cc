@@ -1,0 +1,152 @@
+#include "examples/train_gpt/trainer.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "examples/train_gpt/resume.h"
+#include "kernels/base/thread_pool.h"
+#include "tensor/autograd/node.h"
+#include "tensor/ops/basic.h"
+#include "tensor/random.h"
+
+namespace train_gpt {
+namespace {
+
+using namespace weft;  // NOLINT: an example reads better so
+using Clock = std::chrono::steady_clock;
+
+double milliseconds(std::chrono::nanoseconds duration) {
+  return static_cast<double>(duration.count()) / 1e6;
+}
+
+optim::CosineSchedule make_schedule(const Options& o) {
+  return optim::CosineSchedule({.learning_rate = o.learning_rate,
+                                .min_rate = o.min_lr,
+                                .warmup_iterations = o.warmup_iters,
+                                .decay_iterations = o.lr_decay_iters});
+}
+
+}  // namespace
+
+Trainer::Trainer(const Options& options, Fabric& fabric)
+    : options_(options),
+      fabric_(fabric),
+      progress_(options_, fabric.is_global_zero()),
+      start_(open_start(options_)),
+      corpus_(load_corpus(options_, std::move(start_.tokenizer))),
+      schedule_(make_schedule(options)) {
+  fabric_.seed_everything(options_.seed);
+  options_.model.vocab_size = corpus_.vocab_size;
+  model_ = build_model(options_, start_);
+  fabric_.setup(*model_);
+  optimizer_ = std::make_unique<optim::AdamW>(
+      optim::decay_groups(model_->named_parameters(), options_.learning_rate,
+                          options_.weight_decay),
+      optim::AdamOptions{.beta1 = options_.beta1, .beta2 = options_.beta2});
+  fabric_.seed_everything(options_.seed, true);  // every rank drops out differently
+  if (start_.kind == Start::Kind::resume) {
+    iter_ = load_progress(start_, *model_, *optimizer_);
+    progress_.line(fmt::format("resuming from {} at iteration {}", start_.path.string(), iter_));
+  }
+  progress_.line(fmt::format("{}: {} layers, {} heads, {} wide, context {}: {} parameters",
+                             corpus_.description, options_.model.n_layer, options_.model.n_head,
+                             options_.model.n_embd, options_.model.block_size,
+                             model_->num_parameters()));
+  const auto sequences =
+      options_.batch_size * options_.gradient_accumulation_steps * fabric_.world_size();
+  progress_.line(fmt::format(
+      "{} rank{} with {} thread{} each; {} tokens a step", fabric_.world_size(),
+      fabric_.world_size() == 1 ? "" : "s", ThreadPool::current().size(),
+      ThreadPool::current().size() == 1 ? "" : "s", sequences * options_.model.block_size));
+}
+
+void Trainer::run() {
+  std::int64_t validated_at = -1;
+  const auto evaluate = [&] {
+    const double loss = validate();
+    progress_.validation(iter_, loss);
+    validated_at = iter_;
+    if (!options_.eval_only && iter_ > 0) save(loss);
+  };
+  const bool from_start = iter_ == 0;
+  if (options_.eval_only || from_start) evaluate();
+  if (options_.eval_only) return;
+  while (iter_ < options_.max_iters) {
+    const auto report = step();
+    progress_.step(report);
+    ++iter_;
+    if (iter_ % options_.eval_interval == 0) evaluate();
+  }
+  if (validated_at != iter_) evaluate();
+  sample();
+}
+
+StepReport Trainer::step() {
+  const auto start = Clock::now();
+  const auto micro_batches = options_.gradient_accumulation_steps;
+  StepReport report;
+  report.iter = iter_;
+  report.lr = schedule_.at(iter_);
+  optimizer_->set_learning_rate(report.lr);
+  for (std::int64_t micro = 0; micro < micro_batches; ++micro) {
+    const auto batch = corpus_.train->batch(options_.batch_size, iter_ * micro_batches + micro,
+                                            fabric_.global_rank());
+    const auto accumulate = fabric_.no_backward_sync(*model_, micro + 1 < micro_batches);
+    auto loss = model_->forward(batch.inputs, batch.targets).loss;
+    if (micro_batches > 1) loss = loss * (1.0 / static_cast<double>(micro_batches));
+    fabric_.backward(loss);
+    report.loss += loss.item();
+  }
+  if (options_.grad_clip > 0) fabric_.clip_gradients(*model_, {.max_norm = options_.grad_clip});
+  optimizer_->step();
+  optimizer_->zero_grad();
+  report.loss = fabric_.all_reduce(report.loss);
+
+  const auto times = fabric_.last_backward();
+  report.comm_ms = milliseconds(times.communication);
+  report.exposed_comm_ms = milliseconds(times.exposed);
+  report.step_ms = milliseconds(Clock::now() - start);
+  const auto tokens =
+      options_.batch_size * micro_batches * fabric_.world_size() * options_.model.block_size;
+  report.tokens_per_s = static_cast<double>(tokens) / report.step_ms * 1e3;
+  return report;
+}
+
+// The same batches every time, shared out over the ranks.
+double Trainer::validate() {
+  const NoGrad no_grad;
+  model_->eval();
+  double sum = 0;
+  for (std::int64_t i = 0; i < options_.eval_iters; ++i) {
+    const auto batch = corpus_.validation->batch(options_.batch_size, i, fabric_.global_rank());
+    sum += model_->forward(batch.inputs, batch.targets).loss.item();
+  }
+  model_->train();
+  return fabric_.all_reduce(sum / static_cast<double>(options_.eval_iters));
+}
+
+void Trainer::save(double validation_loss) {
+  fabric_.on_rank_zero([&] {
+    const auto path =
+        save_progress(options_, corpus_, *model_, *optimizer_, iter_, validation_loss);
+    progress_.line(fmt::format("saved {}", path.string()));
+  });
+}
+
+void Trainer::sample() {
+  if (!fabric_.is_global_zero() || options_.sample_tokens == 0) return;
+  const NoGrad no_grad;
+  std::vector<std::int64_t> prompt{0};
+  if (corpus_.tokenizer) prompt = {first_token(*corpus_.tokenizer)};
+  tensor::Generator generator(options_.seed);
+  const auto tokens =
+      model_->generate(Tensor::from(prompt, {1, 1}), options_.sample_tokens,
+                       {.temperature = options_.temperature, .generator = &generator});
+  const auto values = tokens.to_vector<std::int64_t>();
+  progress_.line("--- a sample:");
+  progress_.line(corpus_.tokenizer ? corpus_.tokenizer->decode(values)
+                                   : fmt::format("{}", fmt::join(values, " ")));
+}
+
+}  // namespace train_gpt

@@ -1,0 +1,40 @@
+// The training loop.
+#pragma once
+
+#include <memory>
+
+#include "examples/train_gpt/corpus.h"
+#include "examples/train_gpt/options.h"
+#include "examples/train_gpt/progress.h"
+#include "examples/train_gpt/resume.h"
+#include "launcher/fabric.h"
+#include "tensor/nn/gpt.h"
+#include "tensor/optim/adam.h"
+#include "tensor/optim/schedule.h"
+
+namespace train_gpt {
+
+class Trainer {
+ public:
+  // Collective, as everything here: reads the data, builds or loads the model.
+  Trainer(const Options& options, weft::Fabric& fabric);
+  void run();
+
+ private:
+  void save(double validation_loss);
+  double validate();
+  StepReport step();
+  void sample();
+
+  Options options_;
+  weft::Fabric& fabric_;
+  Progress progress_;
+  Start start_;
+  Corpus corpus_;
+  std::unique_ptr<weft::nn::GPT> model_;
+  std::unique_ptr<weft::optim::AdamW> optimizer_;
+  weft::optim::CosineSchedule schedule_;
+  std::int64_t iter_ = 0;
+};
+
+}  // namespace train_gpt

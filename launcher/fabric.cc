@@ -1,0 +1,145 @@
+#include "launcher/fabric.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "launcher/join.h"
+#include "tensor/autograd/node.h"
+#include "tensor/checkpoint/safetensors.h"
+#include "tensor/optim/clip.h"
+#include "tensor/parallel/ddp.h"
+
+namespace weft {
+namespace {
+
+struct Trained {
+  nn::Module* module = nullptr;
+  std::unique_ptr<parallel::Ddp> ddp;
+};
+
+}  // namespace
+
+struct Fabric::Impl {
+  launcher::FabricSettings settings;
+  std::optional<launcher::Membership> membership;  // after launch()
+  std::vector<Trained> trained;
+  BackwardTimes times;
+
+  launcher::Membership& joined(const char* method) {
+    if (!membership)
+      fail<InvalidArgument>("Fabric::{}() before Fabric::launch(): call launch() first.", method);
+    return *membership;
+  }
+  Trained& find(nn::Module& module, const char* method) {
+    const auto it = std::find_if(trained.begin(), trained.end(),
+                                 [&](const Trained& t) { return t.module == &module; });
+    if (it == trained.end()) {
+      fail<InvalidArgument>(
+          "Fabric::{}(): this module was not set up; call Fabric::setup(module) first.", method);
+    }
+    return *it;
+  }
+};
+
+Fabric::Fabric(FabricOptions options) : impl_(std::make_unique<Impl>()) {
+  impl_->settings = launcher::resolve(options);
+}
+Fabric::~Fabric() = default;
+
+void Fabric::launch() {
+  if (impl_->membership)
+    fail<InvalidArgument>("Fabric::launch() was called twice; once is enough.");
+  impl_->membership.emplace(launcher::join(impl_->settings));
+}
+
+int Fabric::global_rank() const { return impl_->joined("global_rank").communicator.rank(); }
+int Fabric::local_rank() const { return impl_->joined("local_rank").local_rank; }
+int Fabric::node_rank() const { return impl_->joined("node_rank").node_rank; }
+int Fabric::world_size() const { return impl_->joined("world_size").communicator.size(); }
+Device Fabric::device() const { return {}; }
+const launcher::FabricSettings& Fabric::settings() const { return impl_->settings; }
+Communicator& Fabric::communicator() { return impl_->joined("communicator").communicator; }
+
+void Fabric::setup(nn::Module& module) {
+  auto& communicator = impl_->joined("setup").communicator;
+  for (const auto& t : impl_->trained) {
+    if (t.module == &module)
+      fail<InvalidArgument>("Fabric::setup(): this module is set up already.");
+  }
+  module.to(impl_->settings.dtype);
+  parallel::DdpOptions options;
+  options.find_unused_parameters = impl_->settings.strategy == "ddp_find_unused_parameters_true";
+  impl_->trained.push_back(
+      {&module, std::make_unique<parallel::Ddp>(module.named_parameters(), module.named_buffers(),
+                                                communicator, options)});
+}
+
+void Fabric::setup(nn::Module& module, optim::Optimizer& optimizer) {
+  setup(module);
+  const auto parameters = module.parameters();
+  for (const auto& trained : optimizer.parameters()) {
+    if (std::any_of(parameters.begin(), parameters.end(),
+                    [&](const Tensor& p) { return p.same_as(trained); }))
+      continue;
+    fail<InvalidArgument>(
+        "Fabric::setup(module, optimizer): the optimizer trains a tensor of shape {} that is not a "
+        "parameter of this "
+        "module. Precision {} may have converted the parameters: make the optimizer after "
+        "setup(module).",
+        tensor::to_string(trained.shape()), impl_->settings.precision);
+  }
+}
+
+void Fabric::backward(const Tensor& loss) {
+  impl_->joined("backward");
+  impl_->times = {};
+  for (auto& t : impl_->trained) t.ddp->begin_backward();
+  try {
+    loss.backward();
+  } catch (...) {
+    for (auto& t : impl_->trained) t.ddp->cancel_backward();
+    throw;
+  }
+  for (auto& t : impl_->trained) {
+    t.ddp->finish_backward();
+    impl_->times.communication += t.ddp->last_times().communication;
+    impl_->times.exposed += t.ddp->last_times().exposed;
+  }
+}
+
+BackwardTimes Fabric::last_backward() const { return impl_->times; }
+
+Fabric::NoBackwardSync Fabric::no_backward_sync(nn::Module& module, bool enabled) {
+  auto* ddp = impl_->find(module, "no_backward_sync").ddp.get();
+  const bool previous = ddp->synchronises();
+  if (enabled) ddp->set_synchronises(false);
+  return NoBackwardSync([ddp, previous] { ddp->set_synchronises(previous); });
+}
+
+double Fabric::clip_gradients(nn::Module& module, const ClipOptions& options) {
+  if (options.clip_val.has_value() == options.max_norm.has_value()) {
+    fail<InvalidArgument>("Fabric::clip_gradients(): give exactly one of clip_val and max_norm.");
+  }
+  impl_->find(module, "clip_gradients");
+  const auto parameters = module.parameters();
+  if (options.max_norm)
+    return optim::clip_grad_norm_(parameters, *options.max_norm, options.error_if_nonfinite);
+  if (options.error_if_nonfinite && !std::isfinite(optim::grad_norm(parameters))) {
+    fail<InvalidArgument>("Fabric::clip_gradients(): rank {}: the gradients are not finite.",
+                          global_rank());
+  }
+  optim::clip_grad_value_(parameters, *options.clip_val);
+  return 0.0;
+}
+
+Tensor Fabric::to_device(const Tensor& tensor) const {
+  return is_floating(tensor.dtype()) ? tensor.to(impl_->settings.dtype) : tensor;
+}
+
+void Fabric::print_line(const std::string& line) {
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+}  // namespace weft
