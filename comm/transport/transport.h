@@ -6,15 +6,16 @@
 // order sent. Lane numbers 0..lanes-1 carry collectives; kPointToPointLane is a link of its own, so
 // that send/recv never wait behind a collective.
 //
-// Not thread-safe, except Mesh::wake(). Errors: PeerLost (connection gone), Corrupt (checksum or
-// framing), Mismatch (the frame that came is not the one expected: both descriptors are in the
-// message).
+// Not thread-safe, except Mesh::wake(). Errors: LinkLost (connection gone, or the peer has left),
+// Corrupt (checksum or framing), FrameMismatch (the frame that came is not the one expected). After
+// an error the only calls allowed are sever() and destruction.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <string>
 
+#include "kernels/base/error.h"
 #include "kernels/base/units.h"
 
 namespace weft::comm {
@@ -30,9 +31,31 @@ struct FrameTag {
   std::uint8_t op = 0;
   std::uint8_t algorithm = 0;
   std::int32_t root = -1;
-  std::int32_t index = 0;   // k-th message of this operation on this link
+  std::int32_t index = 0;    // k-th message of this operation on this link
+  std::uint32_t detail = 0;  // fingerprint of what else must agree (counts of the v forms)
+  std::uint32_t zero = 0;
   std::uint64_t count = 0;  // elements of the whole operation
   bool operator==(const FrameTag&) const = default;
+};
+static_assert(sizeof(FrameTag) == 32, "no padding: the tag goes over the wire as it is");
+
+// The connection to `peer` is gone, or the peer has left.
+class LinkLost : public PeerLost {
+ public:
+  LinkLost(int lost_peer, const std::string& message) : PeerLost(message), peer(lost_peer) {}
+  int peer;
+};
+
+// The frame that came from `peer` is not the one this rank's call expects.
+class FrameMismatch : public Mismatch {
+ public:
+  FrameMismatch(int from, const FrameTag& expected_tag, Bytes expected_length,
+                const FrameTag& found_tag, Bytes found_length);
+  int peer;
+  FrameTag expected;
+  FrameTag found;
+  Bytes expected_bytes;
+  Bytes found_bytes;
 };
 
 class Link {
@@ -51,6 +74,8 @@ class Link {
   virtual void start_recv(const FrameTag& tag, void* into, Bytes bytes, bool view_allowed) = 0;
   virtual const void* poll_recv() = 0;
   virtual void finish_recv() = 0;
+  // Whether a receive of this length may bypass `into`, which then may be null.
+  virtual bool always_views(Bytes bytes) const = 0;
 };
 
 class Mesh {
@@ -61,11 +86,23 @@ class Mesh {
   virtual int lanes() const = 0;
   virtual Link& link(int peer, int lane) = 0;
 
-  // Blocks until some link with a send or a receive in progress may have moved, wake() was called,
-  // or the time is up. Callers poll for a short while first.
+  // Called once before each round over the links: a transport may look at all of them at once where
+  // that is cheaper than each looking for itself.
+  virtual void refresh() = 0;
+  // Blocks until some link with a send or a receive in progress may have moved, a peer's connection
+  // broke, wake() was called, or the time is up. Callers poll for a short while first. May throw
+  // LinkLost.
   virtual void wait(std::chrono::milliseconds timeout) = 0;
   virtual void wake() = 0;
 
+  // Tells the peers that this rank is done; with frames in progress, the same as sever().
+  virtual void leave() = 0;
+  // Drops every link and everything in progress: peers see LinkLost, and no buffer handed to a link
+  // is read or written any more once this returns. Idempotent.
+  virtual void sever() = 0;
+
+  // Payload and headers, both directions, since the mesh stands: moves while anything moves.
+  virtual std::uint64_t bytes_moved() const = 0;
   // "tcp 10.0.0.2:51234", for messages.
   virtual std::string describe(int peer) const = 0;
 };

@@ -1,0 +1,95 @@
+#include "comm/arguments.h"
+
+#include "kernels/base/error.h"
+
+namespace weft::comm {
+
+namespace {
+// 2^60 bytes: more than any machine has, and sums of two of them do not overflow.
+constexpr std::int64_t kBytesMax = std::int64_t{1} << 60;
+}  // namespace
+
+std::string Arguments::where() const { return fmt::format("rank {}: {}", rank_, operation_); }
+
+void Arguments::view(const char* name, const void* data, Elems count, DType dtype) const {
+  if (static_cast<int>(dtype) >= kDTypeCount) {
+    fail<InvalidArgument>("{}: {}.dtype is {}, which is no DType", where(), name,
+                          static_cast<int>(dtype));
+  }
+  if (count.value < 0 || count.value > kBytesMax / size_of(dtype).value) {
+    fail<InvalidArgument>("{}: {}.count is {}, expected 0 to {}", where(), name, count.value,
+                          kBytesMax / size_of(dtype).value);
+  }
+  if (data == nullptr && count.value > 0) {
+    fail<InvalidArgument>("{}: {}.data is null, but {}.count is {}: pass a buffer of {} bytes",
+                          where(), name, name, count.value, bytes_of(count, dtype).value);
+  }
+}
+
+void Arguments::same_dtype(const ConstView& input, const View& output) const {
+  if (input.dtype == output.dtype) return;
+  fail<InvalidArgument>("{}: input is {}, output is {}: both must have one dtype; cast first",
+                        where(), name_of(input.dtype), name_of(output.dtype));
+}
+
+void Arguments::op(ReduceOp op) const {
+  if (static_cast<int>(op) < kReduceOpCount) return;
+  fail<InvalidArgument>("{}: {} is no ReduceOp; expected sum, prod, min, max or avg", where(),
+                        static_cast<int>(op));
+}
+
+void Arguments::root(int root) const {
+  if (root >= 0 && root < size_) return;
+  fail<InvalidArgument>("{}: root is {}, expected a rank, 0 to {}", where(), root, size_ - 1);
+}
+
+void Arguments::peer(int peer) const {
+  if (peer < 0 || peer >= size_) {
+    fail<InvalidArgument>("{}: peer is {}, expected a rank, 0 to {}", where(), peer, size_ - 1);
+  }
+  if (peer == rank_) {
+    fail<InvalidArgument>("{}: peer is {}, this rank itself; expected another one", where(), peer);
+  }
+}
+
+void Arguments::count(const char* name, Elems found, Elems expected, const char* why) const {
+  if (found == expected) return;
+  fail<InvalidArgument>("{}: {}.count is {}, expected {} ({})", where(), name, found.value,
+                        expected.value, why);
+}
+
+Elems Arguments::counts(const char* name, std::span<const Elems> counts) const {
+  if (counts.size() != static_cast<std::size_t>(size_)) {
+    fail<InvalidArgument>("{}: {} has {} entries, expected one a rank, {}", where(), name,
+                          counts.size(), size_);
+  }
+  Elems total;
+  for (std::size_t r = 0; r < counts.size(); ++r) {
+    if (counts[r].value < 0 || counts[r].value > kBytesMax - total.value) {
+      fail<InvalidArgument>("{}: {}[{}] is {}, expected a count of elements, 0 or more", where(),
+                            name, r, counts[r].value);
+    }
+    total += counts[r];
+  }
+  return total;
+}
+
+void Arguments::no_overlap(const ConstView& input, const View& output) const {
+  const auto a = reinterpret_cast<std::uintptr_t>(input.data);
+  const auto b = reinterpret_cast<std::uintptr_t>(output.data);
+  const std::size_t a_bytes = bytes_of(input.count, input.dtype).size();
+  const std::size_t b_bytes = bytes_of(output.count, output.dtype).size();
+  if (a_bytes == 0 || b_bytes == 0 || a + a_bytes <= b || b + b_bytes <= a) return;
+  fail<InvalidArgument>("{}: input and output overlap; this collective is never in place", where());
+}
+
+std::uint32_t fingerprint(std::span<const Elems> counts) {
+  std::uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a, over whole counts
+  for (const Elems count : counts) {
+    hash = (hash ^ static_cast<std::uint64_t>(count.value)) * 0x100000001b3ull;
+    hash ^= hash >> 29;
+  }
+  return static_cast<std::uint32_t>(hash ^ (hash >> 32)) | 1u;
+}
+
+}  // namespace weft::comm

@@ -1,0 +1,44 @@
+// Checks of what callers pass. All throw InvalidArgument naming rank, operation, what was expected
+// and what was found, before anything is sent.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "comm/communicator.h"
+#include "comm/schedule/schedule.h"
+
+namespace weft::comm {
+
+class Arguments {
+ public:
+  Arguments(const char* operation, int rank, int size)
+      : operation_(operation), rank_(rank), size_(size) {}
+
+  void view(const char* name, const void* data, Elems count, DType dtype) const;
+  void view(const char* name, const ConstView& view_) const {
+    view(name, view_.data, view_.count, view_.dtype);
+  }
+  void same_dtype(const ConstView& input, const View& output) const;
+  void op(ReduceOp op) const;
+  void root(int root) const;
+  void peer(int peer) const;
+  // `found`.count must be `expected`; `why` is how that came about ("input.count").
+  void count(const char* name, Elems found, Elems expected, const char* why) const;
+  // Blocks per rank: one for each, none negative, in total as many as the view has elements. Gives
+  // the total.
+  Elems counts(const char* name, std::span<const Elems> counts) const;
+  void no_overlap(const ConstView& input, const View& output) const;
+
+ private:
+  std::string where() const;
+  const char* operation_;
+  int rank_;
+  int size_;
+};
+
+// Fingerprint of the counts of a v form; never 0.
+std::uint32_t fingerprint(std::span<const Elems> counts);
+
+}  // namespace weft::comm

@@ -1,0 +1,81 @@
+#include "comm/communicator.h"
+
+#include <exception>
+#include <utility>
+
+#include "comm/impl.h"
+#include "comm/work_state.h"
+
+namespace weft::comm {
+
+std::optional<TransportKind> parse_transport(std::string_view name) {
+  if (name == "auto" || name == "automatic") return TransportKind::automatic;
+  if (name == "inproc") return TransportKind::inproc;
+  if (name == "tcp") return TransportKind::tcp;
+  return std::nullopt;
+}
+
+Communicator::Impl::Impl(std::unique_ptr<Mesh> mesh,
+                         std::shared_ptr<GroupSupervisor> group_supervisor,
+                         std::shared_ptr<Home> splits_from, const Settings& new_settings)
+    : rank(mesh->rank()),
+      size(mesh->size()),
+      settings(new_settings),
+      supervisor(std::move(group_supervisor)),
+      home(std::move(splits_from)),
+      engine(std::make_shared<Engine>(std::move(mesh), supervisor, new_settings.engine)),
+      planner(rank, size, new_settings.lanes, new_settings.algorithm, new_settings.costs),
+      exceptions_at_birth(std::uncaught_exceptions()) {}
+
+// A rank that is thrown out of its work must not look as if it had finished.
+Communicator::Impl::~Impl() {
+  const bool unwinding = std::uncaught_exceptions() > exceptions_at_birth;
+  if (unwinding && !engine->failed()) {
+    supervisor->announce(
+        {ErrorCode::peer_lost, rank,
+         "its communicator was destroyed while an exception was unwinding its stack",
+         engine->in_flight()},
+        Failure::Source::self);
+  }
+  engine->close(!unwinding);
+}
+
+Work Communicator::Impl::start(Prepared prepared) {
+  auto state = std::make_shared<Work::State>();
+  state->completion = engine->start(std::move(prepared.operation), prepared.buffers);
+  return Work(std::move(state));
+}
+
+Communicator::Communicator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Communicator::Communicator(Communicator&&) noexcept = default;
+Communicator& Communicator::operator=(Communicator&&) noexcept = default;
+Communicator::~Communicator() = default;
+
+int Communicator::rank() const { return impl_->rank; }
+int Communicator::size() const { return impl_->size; }
+
+std::string_view Communicator::host_of(int rank) const {
+  if (rank < 0 || rank >= impl_->size) {
+    fail<InvalidArgument>("rank {}: host_of: {} is no rank, expected 0 to {}", impl_->rank, rank,
+                          impl_->size - 1);
+  }
+  return impl_->supervisor->members()[static_cast<std::size_t>(rank)].host;
+}
+
+void Communicator::abort(const std::string& reason) {
+  Impl& impl = *impl_;
+  if (impl.engine->failed()) return;
+  impl.engine->fail(impl.supervisor->announce(
+      {ErrorCode::aborted, impl.rank, "aborted: " + reason, {}}, Failure::Source::self));
+}
+
+TrafficCounters Communicator::traffic() const {
+  const EngineCounters& counters = impl_->engine->counters();
+  TrafficCounters traffic;
+  traffic.bytes_sent = counters.bytes_sent.load(std::memory_order_relaxed);
+  traffic.bytes_received = counters.bytes_received.load(std::memory_order_relaxed);
+  traffic.operations = counters.operations.load(std::memory_order_relaxed);
+  return traffic;
+}
+
+}  // namespace weft::comm

@@ -1,0 +1,246 @@
+#include "comm/execute/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/base/check.h"
+
+namespace weft::comm {
+
+namespace {
+
+constexpr std::size_t kPoolMax = 32;
+
+std::exception_ptr exception_of(const Verdict& verdict) {
+  try {
+    throw_error(verdict.code, verdict.message);
+  } catch (...) {
+    return std::current_exception();
+  }
+}
+
+bool is_point_to_point(const Operation& operation) { return operation.plan->point_to_point; }
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Mesh> mesh, std::shared_ptr<Supervisor> supervisor,
+               const EngineOptions& options)
+    : mesh_(std::move(mesh)), supervisor_(std::move(supervisor)), options_(options) {
+  const auto size = static_cast<std::size_t>(mesh_->size());
+  const auto lanes = static_cast<std::size_t>(mesh_->lanes()) + 1;
+  for (auto& messages : next_message_) messages.assign(size, 1);
+  queues_.resize(size * lanes * 2);
+  for (std::size_t i = 0; i < queues_.size(); ++i) {
+    const int peer = static_cast<int>(i / 2 / lanes);
+    const int lane = static_cast<int>(i / 2 % lanes) - 1;
+    if (peer == mesh_->rank()) continue;
+    queues_[i].link = &mesh_->link(peer, lane);
+    queues_[i].peer = peer;
+    queues_[i].sends = i % 2 == 0;
+  }
+}
+
+Engine::~Engine() { close(true); }
+
+std::unique_ptr<Operation> Engine::acquire(const Plan* plan) {
+  const std::lock_guard lock(mutex_);
+  if (pool_.empty()) return std::make_unique<Operation>();
+  // One that is bound to this plan already saves the binding.
+  auto it = std::find_if(pool_.rbegin(), pool_.rend(),
+                         [&](const auto& operation) { return operation->plan.get() == plan; });
+  if (it == pool_.rend() && pool_.size() < kPoolMax) return std::make_unique<Operation>();
+  auto& chosen = it == pool_.rend() ? pool_.front() : *it;
+  std::unique_ptr<Operation> operation = std::move(chosen);
+  chosen = std::move(pool_.back());
+  pool_.pop_back();
+  return operation;
+}
+
+void Engine::release(std::unique_ptr<Operation> operation) {
+  const std::lock_guard lock(mutex_);
+  operation->completion.reset();
+  operation->error = nullptr;
+  if (pool_.size() < kPoolMax) pool_.push_back(std::move(operation));
+}
+
+// With mutex_ held: refuses, or gives the operation its number.
+void Engine::enter(Operation& operation) {
+  if (failure_) std::rethrow_exception(failure_);
+  if (is_point_to_point(operation)) {
+    const MessageList& messages = operation.plan->messages.front();
+    operation.sequence =
+        next_message_[messages.sends ? 0 : 1][static_cast<std::size_t>(messages.peer)]++;
+  } else {
+    operation.sequence = next_sequence_++;
+  }
+  operation.tag = tag_of(operation.call, operation.sequence);
+  counters_.operations.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Engine::run(std::unique_ptr<Operation> operation, const Buffers& buffers) {
+  operation->arm(buffers);
+  Operation* const mine = operation.get();
+  std::unique_lock lock(mutex_);
+  enter(*mine);
+  if (!driving_) {
+    drive_unlocked(lock, mine, mine, false);
+  } else {
+    submitted_.push_back(mine);
+    attention_.store(true, std::memory_order_release);
+    mesh_->wake();
+    while (!mine->done) {
+      if (driving_) {
+        changed_.wait(lock);
+      } else {
+        drive_unlocked(lock, mine, nullptr, false);
+      }
+    }
+  }
+  lock.unlock();
+  const std::exception_ptr error = mine->error;
+  release(std::move(operation));
+  if (error) std::rethrow_exception(error);
+}
+
+std::shared_ptr<Completion> Engine::start(std::unique_ptr<Operation> operation,
+                                          const Buffers& buffers) {
+  operation->arm(buffers);
+  auto completion = std::make_shared<Completion>();
+  operation->completion = completion;
+  std::unique_lock lock(mutex_);
+  enter(*operation);
+  if (!progress_.joinable()) progress_ = std::thread([this] { progress_main(); });
+  Operation* const mine = operation.release();  // finish() takes it back
+  if (driving_) {
+    submitted_.push_back(mine);
+    attention_.store(true, std::memory_order_release);
+    mesh_->wake();
+    return completion;
+  }
+  driving_ = true;
+  lock.unlock();
+  attend();
+  if (failed()) {
+    running_.push_back(mine);
+    fail_running();
+  } else {
+    issue(mine);
+    Pace pace(options_.crowded, true);
+    step(pace);  // what can go at once goes without a thread hop
+  }
+  lock.lock();
+  leave_driving();
+  return completion;
+}
+
+// Drives with the lock released; issues `first` before anything else is looked at.
+void Engine::drive_unlocked(std::unique_lock<std::mutex>& lock, const Operation* target,
+                            Operation* first, bool background) {
+  driving_ = true;
+  lock.unlock();
+  if (first != nullptr) {
+    if (attention_.load(std::memory_order_acquire)) attend();  // earlier ones first
+    if (failed()) {
+      running_.push_back(first);
+      fail_running();
+    } else {
+      issue(first);
+    }
+  }
+  target_ = target;
+  drive_until(target, background);
+  target_ = nullptr;
+  lock.lock();
+  leave_driving();
+}
+
+// With mutex_ held.
+void Engine::leave_driving() {
+  driving_ = false;
+  if (closed_ || something_to_drive()) changed_.notify_all();
+}
+
+// With mutex_ held and nobody driving.
+bool Engine::something_to_drive() const { return !running_.empty() || !submitted_.empty(); }
+
+void Engine::progress_main() {
+  std::unique_lock lock(mutex_);
+  while (!closed_) {
+    if (!driving_ && something_to_drive()) {
+      drive_unlocked(lock, nullptr, nullptr, true);
+    } else {
+      changed_.wait(lock);
+    }
+  }
+}
+
+// With mutex_ held: the first verdict counts.
+void Engine::set_verdict(const Verdict& verdict) {
+  if (!verdict_) {
+    verdict_ = verdict;
+    failure_ = exception_of(verdict);
+  }
+  failing_.store(true, std::memory_order_release);
+  attention_.store(true, std::memory_order_release);
+}
+
+void Engine::fail(const Verdict& verdict) {
+  std::unique_lock lock(mutex_);
+  if (verdict_) return;
+  set_verdict(verdict);
+  if (driving_) {
+    mesh_->wake();
+    return;
+  }
+  driving_ = true;
+  lock.unlock();
+  attend();
+  lock.lock();
+  leave_driving();
+  changed_.notify_all();
+}
+
+void Engine::throw_if_failed() {
+  if (!failed()) return;
+  const std::lock_guard lock(mutex_);
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+std::string Engine::in_flight() {
+  const std::lock_guard lock(mutex_);
+  return driving_ ? std::string() : first_in_flight();
+}
+
+void Engine::close(bool says_goodbye) {
+  std::unique_lock lock(mutex_);
+  if (closed_) return;
+  closed_ = true;
+  bool goodbye = says_goodbye && !verdict_;
+  if (goodbye) {
+    set_verdict(
+        {ErrorCode::aborted,
+         fmt::format("rank {} destroyed its communicator while the operation was in flight; "
+                     "wait for asynchronous operations before that",
+                     supervisor_->name_of(mesh_->rank()))});
+  } else {
+    set_verdict({ErrorCode::aborted, "the communicator was destroyed"});
+  }
+  if (driving_) mesh_->wake();
+  changed_.notify_all();
+  changed_.wait(lock, [&] { return !driving_; });
+  goodbye = goodbye && !stopped_ && !something_to_drive();
+  driving_ = true;
+  lock.unlock();
+  if (goodbye) {
+    mesh_->leave();
+    stopped_ = true;
+  }
+  attend();
+  lock.lock();
+  driving_ = false;
+  changed_.notify_all();
+  lock.unlock();
+  if (progress_.joinable()) progress_.join();
+}
+
+}  // namespace weft::comm

@@ -1,0 +1,151 @@
+// Runs operations over a mesh.
+//
+// Link queues: when an operation is issued it appends its sends to the send queue of each link and
+// its receives to the receive queue, in the order of its plan. Only the head of a queue may be in
+// progress, and only once its dependencies are done. All ranks issue operations in the same order,
+// so any number of them may be in flight without deadlock.
+//
+// Driving: exactly one thread at a time moves the mesh. A blocking call drives for itself (or waits
+// while another thread does, which then moves its operation along); asynchronous operations are
+// started by their caller and driven on by a progress thread, which sleeps while nothing is in
+// flight.
+//
+// Failure: whatever goes wrong on a link is put to the supervisor, and its verdict is what every
+// pending and later call throws.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/execute/operation.h"
+#include "comm/execute/pace.h"
+#include "comm/execute/supervisor.h"
+#include "comm/transport/transport.h"
+
+namespace weft::comm {
+
+struct EngineOptions {
+  std::chrono::milliseconds operation_timeout{30 * 60'000};
+  std::chrono::milliseconds stall_notice{1000};
+  bool crowded = false;  // more ranks than cores on this machine
+};
+
+struct EngineCounters {
+  std::atomic<std::uint64_t> bytes_sent{0};
+  std::atomic<std::uint64_t> bytes_received{0};
+  std::atomic<std::uint64_t> operations{0};
+};
+
+class Engine {
+ public:
+  Engine(std::unique_ptr<Mesh> mesh, std::shared_ptr<Supervisor> supervisor,
+         const EngineOptions& options);
+  ~Engine();  // as close(true)
+
+  // An operation to bind; give it back through run() or start().
+  std::unique_ptr<Operation> acquire(const Plan* plan);
+  void release(std::unique_ptr<Operation> operation);
+
+  // Both throw what the communicator failed with.
+  void run(std::unique_ptr<Operation> operation, const Buffers& buffers);
+  std::shared_ptr<Completion> start(std::unique_ptr<Operation> operation, const Buffers& buffers);
+
+  // Every pending and later call throws `verdict`; the first one counts. Never blocks, any thread.
+  void fail(const Verdict& verdict);
+  void throw_if_failed();
+  bool failed() const { return failing_.load(std::memory_order_acquire); }
+
+  // What errors name as "in flight": empty if nothing is, or while another thread drives.
+  std::string in_flight();
+
+  // Ends: pending operations fail with Aborted. says_goodbye: peers learn that this is no failure.
+  void close(bool says_goodbye);
+
+  const EngineCounters& counters() const { return counters_; }
+
+ private:
+  struct Queue {
+    Link* link = nullptr;
+    int peer = 0;
+    bool sends = false;
+    bool started = false;
+    bool listed = false;
+    Stream* head = nullptr;
+    Stream* tail = nullptr;
+    Chunk staging;
+  };
+
+  // engine.cc: who drives, and submission.
+  void enter(Operation& operation);
+  void drive_unlocked(std::unique_lock<std::mutex>& lock, const Operation* target, Operation* first,
+                      bool background);
+  void leave_driving();
+  void progress_main();
+  bool something_to_drive() const;
+  void set_verdict(const Verdict& verdict);
+
+  // engine_drive.cc: only by the driver.
+  void drive_until(const Operation* target, bool background);
+  bool step(Pace& pace);
+  void attend();
+  void issue(Operation* operation);
+  bool round();
+  bool advance_sends(Queue& queue);
+  bool advance_receives(Queue& queue);
+  void begin_receive(Queue& queue, Operation& operation, const Node& node);
+  void take_message(Operation& operation, const Node& node, const void* data);
+  void run_ready();
+  void run_local(Operation& operation, const Node& node);
+  void complete(Operation& operation, std::int32_t node);
+  void finish(Operation* operation, std::exception_ptr error);
+  void fail_running();
+  void watch();
+  void watch(Operation& operation, bool moved, Clock::time_point now);
+  void settle(const Trouble& trouble);
+  Trouble trouble_of(const Error& error);
+  std::string first_in_flight() const;
+  std::string describe(const Operation& operation) const;
+  Queue& queue_of(const MessageList& messages);
+
+  std::unique_ptr<Mesh> mesh_;
+  std::shared_ptr<Supervisor> supervisor_;
+  EngineOptions options_;
+  EngineCounters counters_;
+
+  std::mutex mutex_;  // guards what follows, up to the driver's own
+  std::condition_variable changed_;
+  bool driving_ = false;
+  bool closed_ = false;
+  std::uint32_t next_sequence_ = 1;
+  std::vector<std::uint32_t> next_message_[2];  // per peer: sent, received
+  std::vector<Operation*> submitted_;
+  std::vector<std::unique_ptr<Operation>> pool_;
+  std::optional<Verdict> verdict_;
+  std::exception_ptr failure_;
+  std::thread progress_;
+  std::atomic<bool> failing_{false};
+  std::atomic<bool> attention_{false};  // something was submitted, or failed, meanwhile
+
+  // The driver's own.
+  std::vector<Operation*> running_;  // run()'s callers own theirs, asynchronous ones are owned here
+  std::vector<Queue> queues_;        // [peer][lane + 1][send, receive]
+  std::vector<Queue*> active_;
+  std::vector<Operation*> with_ready_;
+  Arena arena_;
+  Queue* current_ = nullptr;  // whose link is being moved
+  const Operation* target_ = nullptr;
+  bool stopped_ = false;  // fail_running() has severed the mesh
+  Clock::time_point last_watch_;
+  std::uint64_t bytes_seen_ = 0;
+};
+
+}  // namespace weft::comm

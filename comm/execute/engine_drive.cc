@@ -1,0 +1,405 @@
+// The driver's half of the engine: link queues, local steps, and what to do when something breaks.
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "comm/execute/engine.h"
+#include "kernels/base/check.h"
+
+namespace weft::comm {
+
+namespace {
+
+constexpr std::chrono::milliseconds kWatchEvery{200};
+
+bool is_local(const Node& node) {
+  return node.kind == NodeKind::copy || node.kind == NodeKind::reduce;
+}
+
+}  // namespace
+
+Engine::Queue& Engine::queue_of(const MessageList& messages) {
+  const int link = messages.peer * (mesh_->lanes() + 1) + messages.lane + 1;
+  return queues_[static_cast<std::size_t>(link * 2 + (messages.sends ? 0 : 1))];
+}
+
+void Engine::drive_until(const Operation* target, bool background) {
+  Pace pace(options_.crowded, background);
+  for (;;) {
+    if (attention_.load(std::memory_order_acquire)) attend();
+    if (target != nullptr ? target->done : running_.empty()) {
+      if (target != nullptr || !attention_.load(std::memory_order_acquire)) return;
+      continue;
+    }
+    if (step(pace)) continue;
+    if (pace.poll_again()) continue;
+    const auto patience = std::min(kWatchEvery, options_.operation_timeout / 4);
+    try {
+      mesh_->wait(std::max(patience, std::chrono::milliseconds(1)));
+      watch();
+    } catch (const Error& error) {
+      settle(trouble_of(error));
+    }
+    pace.blocked();
+  }
+}
+
+// One look at everything. True if something moved.
+bool Engine::step(Pace& pace) {
+  try {
+    bool moved = round();
+    if (!with_ready_.empty()) {
+      run_ready();
+      moved = true;
+    }
+    if (moved) pace.moved();
+    return moved;
+  } catch (const Error& error) {
+    settle(trouble_of(error));
+  } catch (const std::exception& error) {
+    settle({ErrorCode::aborted, -1, error.what(), first_in_flight()});
+  }
+  return true;
+}
+
+// Takes what was submitted meanwhile, or fails everything if that is what was asked for.
+void Engine::attend() {
+  std::vector<Operation*> submitted;
+  {
+    const std::lock_guard lock(mutex_);
+    attention_.store(false, std::memory_order_relaxed);
+    submitted.swap(submitted_);
+  }
+  if (failed()) {
+    running_.insert(running_.end(), submitted.begin(), submitted.end());
+    fail_running();
+    return;
+  }
+  for (Operation* operation : submitted) issue(operation);
+}
+
+void Engine::issue(Operation* operation) {
+  running_.push_back(operation);
+  operation->scratch = arena_.take(operation->scratch_bytes);
+  operation->bases[static_cast<int>(Buffer::scratch)] = operation->scratch.data();
+  for (Stream& stream : operation->streams) {
+    Queue& queue = queue_of(*stream.messages);
+    if (queue.head == nullptr) {
+      queue.head = queue.tail = &stream;
+    } else {
+      queue.tail->later = &stream;
+      queue.tail = &stream;
+    }
+    if (!queue.listed) {
+      queue.listed = true;
+      active_.push_back(&queue);
+    }
+  }
+  if (!operation->ready.empty()) {
+    operation->listed = true;
+    with_ready_.push_back(operation);
+  }
+  if (operation->nodes_left == 0) finish(operation, nullptr);
+}
+
+bool Engine::round() {
+  bool moved = false;
+  mesh_->refresh();
+  for (std::size_t i = 0; i < active_.size();) {
+    Queue& queue = *active_[i];
+    current_ = &queue;
+    moved |= queue.sends ? advance_sends(queue) : advance_receives(queue);
+    current_ = nullptr;
+    if (queue.head == nullptr) {
+      queue.listed = false;
+      active_[i] = active_.back();
+      active_.pop_back();
+    } else {
+      ++i;
+    }
+  }
+  return moved;
+}
+
+bool Engine::advance_sends(Queue& queue) {
+  bool moved = false;
+  while (queue.head != nullptr) {
+    Stream& stream = *queue.head;
+    Operation& operation = *stream.operation;
+    const std::int32_t id = stream.messages->nodes[stream.next];
+    const Node& node = operation.plan->nodes[static_cast<std::size_t>(id)];
+    const Bytes bytes = operation.bytes(node.from);
+    if (!queue.started) {
+      if (operation.waits[static_cast<std::size_t>(id)] != 0) break;
+      FrameTag tag = operation.tag;
+      tag.index = node.message;
+      const std::byte* data = nullptr;
+      if (node.temporary >= 0) {
+        data = operation.temporaries[static_cast<std::size_t>(node.temporary)].data();
+      } else if (node.from != kNoSlice) {
+        data = operation.address(node.from);
+      }
+      queue.started = moved = true;
+      queue.link->start_send(tag, data, bytes);
+    }
+    if (!queue.link->poll_send()) break;
+    queue.started = false;
+    moved = true;
+    counters_.bytes_sent.fetch_add(bytes.size(), std::memory_order_relaxed);
+    if (node.temporary >= 0) {
+      arena_.give(std::move(operation.temporaries[static_cast<std::size_t>(node.temporary)]));
+    }
+    if (++stream.next == stream.messages->nodes.size()) queue.head = stream.later;
+    complete(operation, id);
+  }
+  return moved;
+}
+
+bool Engine::advance_receives(Queue& queue) {
+  bool moved = false;
+  while (queue.head != nullptr) {
+    Stream& stream = *queue.head;
+    Operation& operation = *stream.operation;
+    const std::int32_t id = stream.messages->nodes[stream.next];
+    const Node& node = operation.plan->nodes[static_cast<std::size_t>(id)];
+    if (!queue.started) {
+      if (operation.waits[static_cast<std::size_t>(id)] != 0) break;
+      queue.started = moved = true;
+      begin_receive(queue, operation, node);
+    }
+    const void* data = queue.link->poll_recv();
+    if (data == nullptr) break;
+    take_message(operation, node, data);
+    queue.link->finish_recv();
+    queue.started = false;
+    moved = true;
+    if (++stream.next == stream.messages->nodes.size()) queue.head = stream.later;
+    complete(operation, id);
+  }
+  return moved;
+}
+
+void Engine::begin_receive(Queue& queue, Operation& operation, const Node& node) {
+  FrameTag tag = operation.tag;
+  tag.index = node.message;
+  if (node.kind == NodeKind::recv) {
+    void* into = node.to == kNoSlice ? nullptr : operation.address(node.to);
+    queue.link->start_recv(tag, into, operation.bytes(node.to), false);
+    return;
+  }
+  const Bytes bytes = operation.bytes(node.from);
+  std::byte* into = nullptr;
+  if (!queue.link->always_views(bytes)) {
+    Chunk& chunk = node.temporary >= 0
+                       ? operation.temporaries[static_cast<std::size_t>(node.temporary)]
+                       : queue.staging;
+    if (chunk.capacity() < bytes.size()) {
+      arena_.give(std::move(chunk));
+      chunk = arena_.take(bytes);
+    }
+    into = chunk.data();
+  }
+  queue.link->start_recv(tag, into, bytes, true);
+}
+
+void Engine::take_message(Operation& operation, const Node& node, const void* data) {
+  const std::int32_t slice = node.kind == NodeKind::recv ? node.to : node.from;
+  const Elems count = operation.count(slice);
+  counters_.bytes_received.fetch_add(operation.bytes(slice).size(), std::memory_order_relaxed);
+  if (node.kind != NodeKind::recv_reduce || count.value == 0) return;
+  void* out = nullptr;
+  if (node.temporary >= 0) {
+    Chunk& chunk = operation.temporaries[static_cast<std::size_t>(node.temporary)];
+    if (chunk.capacity() == 0) chunk = arena_.take(operation.bytes(slice));
+    out = chunk.data();
+  } else {
+    out = operation.address(node.to);
+  }
+  const void* const inputs[] = {data, operation.address(node.from)};
+  const bool divides = node.completes && operation.call.op == ReduceOp::avg;
+  const ReduceOp op =
+      operation.call.op == ReduceOp::avg && !divides ? ReduceOp::sum : operation.call.op;
+  kernels::reduce(out, inputs, count, operation.call.dtype, op, mesh_->size());
+}
+
+// One local step; links come first, so that the network works meanwhile.
+void Engine::run_ready() {
+  Operation& operation = *with_ready_.back();
+  const std::int32_t id = operation.ready.back();
+  operation.ready.pop_back();
+  if (operation.ready.empty()) {
+    operation.listed = false;
+    with_ready_.pop_back();
+  }
+  run_local(operation, operation.plan->nodes[static_cast<std::size_t>(id)]);
+  complete(operation, id);
+}
+
+void Engine::run_local(Operation& operation, const Node& node) {
+  const Elems count = operation.count(node.to);
+  if (count.value == 0) return;
+  void* out = operation.address(node.to);
+  if (node.kind == NodeKind::copy) {
+    const void* from = operation.address(node.from);
+    if (from != out) std::memcpy(out, from, operation.bytes(node.to).size());
+    return;
+  }
+  constexpr std::int32_t kOnStack = 64;
+  const void* few[kOnStack];
+  std::vector<const void*> many;
+  const void** inputs = few;
+  if (node.operands > kOnStack) {
+    many.resize(static_cast<std::size_t>(node.operands));
+    inputs = many.data();
+  }
+  for (std::int32_t k = 0; k < node.operands; ++k) {
+    inputs[k] = operation.address(node.first_operand + k);
+  }
+  const bool divides = node.completes && operation.call.op == ReduceOp::avg;
+  const ReduceOp op =
+      operation.call.op == ReduceOp::avg && !divides ? ReduceOp::sum : operation.call.op;
+  kernels::reduce(out, {inputs, static_cast<std::size_t>(node.operands)}, count,
+                  operation.call.dtype, op, mesh_->size());
+}
+
+void Engine::complete(Operation& operation, std::int32_t id) {
+  const Plan& plan = *operation.plan;
+  const Node& node = plan.nodes[static_cast<std::size_t>(id)];
+  ++operation.nodes_done;
+  for (std::int32_t k = 0; k < node.dependents; ++k) {
+    const std::int32_t later = plan.dependents[static_cast<std::size_t>(node.first_dependent + k)];
+    if (--operation.waits[static_cast<std::size_t>(later)] != 0) continue;
+    if (!is_local(plan.nodes[static_cast<std::size_t>(later)])) continue;
+    operation.ready.push_back(later);
+    if (!operation.listed) {
+      operation.listed = true;
+      with_ready_.push_back(&operation);
+    }
+  }
+  if (--operation.nodes_left == 0) finish(&operation, nullptr);
+}
+
+void Engine::finish(Operation* operation, std::exception_ptr error) {
+  running_.erase(std::find(running_.begin(), running_.end(), operation));
+  arena_.give(std::exchange(operation->scratch, Chunk()));
+  if (const auto completion = operation->completion) {
+    release(std::unique_ptr<Operation>(operation));
+    completion->complete(error);
+    return;
+  }
+  operation->error = error;
+  if (operation == target_) {
+    operation->done = true;  // its caller is this thread
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  operation->done = true;
+  changed_.notify_all();
+}
+
+void Engine::fail_running() {
+  if (!stopped_) {
+    stopped_ = true;
+    mesh_->sever();  // from here on nothing touches the buffers of the operations
+  }
+  for (Queue& queue : queues_) {
+    queue.head = queue.tail = nullptr;
+    queue.started = queue.listed = false;
+  }
+  active_.clear();
+  with_ready_.clear();
+  std::exception_ptr failure;
+  {
+    const std::lock_guard lock(mutex_);
+    failure = failure_;
+  }
+  while (!running_.empty()) finish(running_.back(), failure);
+}
+
+void Engine::watch() {
+  const auto now = Clock::now();
+  if (now - last_watch_ < std::min(kWatchEvery, options_.operation_timeout / 4)) return;
+  last_watch_ = now;
+  const std::uint64_t bytes = mesh_->bytes_moved();
+  const bool moved = bytes != bytes_seen_;
+  bytes_seen_ = bytes;
+  for (std::size_t i = 0; i < running_.size() && !failed(); ++i) watch(*running_[i], moved, now);
+}
+
+void Engine::watch(Operation& operation, bool moved, Clock::time_point now) {
+  if (moved || operation.nodes_done != operation.nodes_seen) {
+    operation.nodes_seen = operation.nodes_done;
+    operation.quiet_since = now;
+    operation.next_notice = options_.stall_notice;
+    return;
+  }
+  const auto quiet =
+      std::chrono::duration_cast<std::chrono::milliseconds>(now - operation.quiet_since);
+  const bool pairwise = operation.plan->point_to_point;
+  if (quiet >= options_.operation_timeout) {
+    const std::string missing =
+        pairwise ? std::string() : supervisor_->who_is_missing(operation.tag);
+    settle({ErrorCode::timeout, -1,
+            fmt::format("no progress for {:.1f} s on rank {}{}{}",
+                        static_cast<double>(quiet.count()) / 1000,
+                        supervisor_->name_of(mesh_->rank()), missing.empty() ? "" : "; ", missing),
+            describe(operation)});
+    return;
+  }
+  if (pairwise || quiet < operation.next_notice) return;
+  operation.next_notice *= 2;
+  if (auto trouble = supervisor_->stalled(operation.tag)) settle(*trouble);
+}
+
+// Finds out what this really was, and fails everything with it.
+void Engine::settle(const Trouble& trouble) {
+  const Verdict verdict = supervisor_->settle(trouble);
+  {
+    const std::lock_guard lock(mutex_);
+    set_verdict(verdict);
+  }
+  fail_running();
+}
+
+Trouble Engine::trouble_of(const Error& error) {
+  Trouble trouble{error.code(), current_ == nullptr ? -1 : current_->peer, error.what(),
+                  first_in_flight()};
+  if (current_ != nullptr && current_->head != nullptr) {
+    trouble.operation = describe(*current_->head->operation);
+  }
+  current_ = nullptr;
+  if (const auto* lost = dynamic_cast<const LinkLost*>(&error)) trouble.peer = lost->peer;
+  if (const auto* mismatch = dynamic_cast<const FrameMismatch*>(&error)) {
+    std::string ours = comm::describe(mismatch->expected);
+    std::string theirs = comm::describe(mismatch->found);
+    if (ours == theirs) {  // the same call on the face of it: what differs is how it is carried out
+      const auto add = [](std::string& text, const FrameTag& tag, Bytes bytes) {
+        text += fmt::format(" (algorithm {}, message {} of {} bytes)", tag.algorithm, tag.index,
+                            bytes.value);
+      };
+      add(ours, mismatch->expected, mismatch->expected_bytes);
+      add(theirs, mismatch->found, mismatch->found_bytes);
+    }
+    const int here = supervisor_->name_of(mesh_->rank());
+    const int there = supervisor_->name_of(mismatch->peer);
+    trouble.what = fmt::format(
+        "ranks disagree: rank {} calls {}; rank {} calls {}; all ranks must make the same calls in "
+        "the same order",
+        std::min(here, there), here < there ? ours : theirs, std::max(here, there),
+        here < there ? theirs : ours);
+  }
+  return trouble;
+}
+
+std::string Engine::first_in_flight() const {
+  return running_.empty() ? std::string() : describe(*running_.front());
+}
+
+std::string Engine::describe(const Operation& operation) const {
+  const int peer = operation.call.root;
+  const bool pairwise = operation.plan->point_to_point;
+  return comm::describe(operation.call, operation.sequence,
+                        pairwise ? supervisor_->name_of(peer) : peer);
+}
+
+}  // namespace weft::comm

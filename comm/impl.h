@@ -1,0 +1,90 @@
+// What is behind a Communicator.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "comm/execute/engine.h"
+#include "comm/group.h"
+#include "comm/planner.h"
+
+namespace weft::comm {
+
+// Where a communicator's splits come from. Called by all ranks of the new group, with the same key
+// and members (indices into the parent, in the new order).
+class Home {
+ public:
+  virtual ~Home() = default;
+  virtual std::unique_ptr<Communicator::Impl> make_child(Communicator::Impl& parent,
+                                                         const std::string& key,
+                                                         const std::vector<int>& members,
+                                                         int rank) = 0;
+};
+
+struct Settings {
+  int lanes = 1;
+  std::string algorithm;
+  LinkCosts costs = kSocketCosts;
+  EngineOptions engine;
+};
+
+// An operation that is checked and bound, with the buffers it is to run on.
+struct Prepared {
+  std::unique_ptr<Operation> operation;
+  Buffers buffers;
+};
+
+struct Communicator::Impl {
+  Impl(std::unique_ptr<Mesh> mesh, std::shared_ptr<GroupSupervisor> group_supervisor,
+       std::shared_ptr<Home> splits_from, const Settings& new_settings);
+  ~Impl();
+
+  int rank;
+  int size;
+  Settings settings;
+  std::shared_ptr<GroupSupervisor> supervisor;
+  std::shared_ptr<Home> home;
+  std::shared_ptr<Engine> engine;
+  Planner planner;
+  std::string name = "world";  // the same on all ranks, no other communicator's; keys splits
+  std::uint32_t splits = 0;
+  int exceptions_at_birth;
+
+  void run(Prepared prepared) { engine->run(std::move(prepared.operation), prepared.buffers); }
+  Work start(Prepared prepared);
+
+  // prepare.cc: check the arguments, throwing InvalidArgument, and bind. `where` of the messages is
+  // "rank 2 (node7): all_reduce".
+  Prepared all_reduce(ConstView input, View output, ReduceOp op, CallOptions options);
+  Prepared reduce(ConstView input, View output, int root, ReduceOp op, CallOptions options);
+  Prepared broadcast(View buffer, int root, CallOptions options);
+  Prepared all_gather(ConstView input, View output, CallOptions options);
+  Prepared reduce_scatter(ConstView input, View output, ReduceOp op, CallOptions options);
+  Prepared gather(ConstView input, View output, int root, CallOptions options);
+  Prepared scatter(ConstView input, View output, int root, CallOptions options);
+  Prepared all_to_all(ConstView input, View output, CallOptions options);
+  Prepared barrier(CallOptions options);
+  Prepared message(bool sends, const void* input, void* output, Elems count, DType dtype, int peer);
+  // prepare_v.cc
+  Prepared all_gather_v(ConstView input, View output, std::span<const Elems> counts,
+                        CallOptions options);
+  Prepared reduce_scatter_v(ConstView input, View output, std::span<const Elems> counts,
+                            ReduceOp op, CallOptions options);
+  Prepared gather_v(ConstView input, View output, std::span<const Elems> counts, int root,
+                    CallOptions options);
+  Prepared scatter_v(ConstView input, View output, std::span<const Elems> counts, int root,
+                     CallOptions options);
+  Prepared all_to_all_v(ConstView input, std::span<const Elems> send_counts, View output,
+                        std::span<const Elems> recv_counts, CallOptions options);
+
+  Prepared bind(Call call, Bytes wide_bytes, Elems input_block, Elems output_block,
+                const Buffers& buffers, CallOptions options);
+  Prepared bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
+                std::span<const Elems> output_blocks, const Buffers& buffers, CallOptions options);
+};
+
+}  // namespace weft::comm

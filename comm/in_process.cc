@@ -1,0 +1,64 @@
+// Communicators among threads of one process.
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "comm/impl.h"
+#include "comm/transport/inproc/mesh.h"
+
+namespace weft::comm {
+
+namespace {
+
+class SharedHome final : public Home {
+ public:
+  explicit SharedHome(std::shared_ptr<SharedGroup> group) : group_(std::move(group)) {}
+
+  std::unique_ptr<Communicator::Impl> make_child(Communicator::Impl& parent, const std::string& key,
+                                                 const std::vector<int>& members,
+                                                 int rank) override {
+    std::vector<Member> chosen;
+    for (const int member : members) {
+      chosen.push_back(parent.supervisor->members()[static_cast<std::size_t>(member)]);
+    }
+    return make(group_->child(key, static_cast<int>(members.size())), std::move(chosen), rank,
+                parent.settings);
+  }
+
+  static std::unique_ptr<Communicator::Impl> make(const std::shared_ptr<SharedGroup>& group,
+                                                  std::vector<Member> members, int rank,
+                                                  const Settings& settings) {
+    return std::make_unique<Communicator::Impl>(
+        inproc::make_mesh(group->world(), rank),
+        make_shared_supervisor(group, std::move(members), rank),
+        std::make_shared<SharedHome>(group), settings);
+  }
+
+ private:
+  std::shared_ptr<SharedGroup> group_;
+};
+
+}  // namespace
+
+std::vector<Communicator> Communicator::in_process(int world_size) {
+  if (world_size < 1 || world_size > 1024) {
+    fail<InvalidArgument>("in_process: world_size is {}, expected 1 to 1024", world_size);
+  }
+  const auto group = std::make_shared<SharedGroup>(world_size);
+  std::vector<Member> members;
+  for (int r = 0; r < world_size; ++r) members.push_back({r, this_host(), getpid()});
+  Settings settings;
+  settings.costs = kMemoryCosts;
+  settings.engine.crowded =
+      static_cast<unsigned>(world_size) > std::max(1u, std::thread::hardware_concurrency());
+  std::vector<Communicator> world;
+  for (int r = 0; r < world_size; ++r) {
+    world.emplace_back(SharedHome::make(group, members, r, settings));
+  }
+  return world;
+}
+
+Communicator Communicator::self() { return std::move(in_process(1).front()); }
+
+}  // namespace weft::comm

@@ -1,0 +1,133 @@
+#include "comm/planner.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "comm/algorithms/algorithms.h"
+#include "comm/passes/passes.h"
+#include "kernels/base/error.h"
+
+namespace weft::comm {
+
+namespace {
+
+constexpr std::size_t kKnownMax = 4096;  // different sizes remembered
+constexpr std::size_t kPlansMax = 256;
+constexpr std::int64_t kSegmentBytes = 512
+                                       << 10;  // of point-to-point messages: fits a core's cache
+constexpr std::int64_t kSegmentsMax = 4096;
+
+std::int32_t index_of(std::string_view name) {
+  const auto all = algorithms();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (all[i].name == name) return static_cast<std::int32_t>(i);
+  }
+  return -1;
+}
+
+std::string names_of(const auto& accept) {
+  std::string names;
+  for (const Algorithm& algorithm : algorithms()) {
+    if (accept(algorithm)) names += fmt::format("{}{}", names.empty() ? "" : ", ", algorithm.name);
+  }
+  return names;
+}
+
+}  // namespace
+
+void check_algorithm(std::string_view name, const std::string& where) {
+  if (name.empty() || name == "auto" || index_of(name) >= 0) return;
+  fail<InvalidArgument>("{}: no algorithm is called '{}'; choose one of auto, {}", where, name,
+                        names_of([](const Algorithm&) { return true; }));
+}
+
+Planner::Planner(int rank, int world_size, int lanes, std::string default_algorithm,
+                 const LinkCosts& costs)
+    : rank_(rank),
+      world_size_(world_size),
+      lanes_(lanes),
+      default_algorithm_(default_algorithm == "auto" ? std::string()
+                                                     : std::move(default_algorithm)),
+      costs_(costs) {}
+
+std::size_t Planner::RequestHash::operator()(const Request& request) const {
+  std::uint64_t hash = static_cast<std::uint64_t>(request.bytes) * 0x9e3779b97f4a7c15ull;
+  hash ^= (static_cast<std::uint64_t>(request.collective) << 56) ^
+          (static_cast<std::uint64_t>(static_cast<std::uint32_t>(request.root)) << 16) ^
+          static_cast<std::uint64_t>(static_cast<std::uint32_t>(request.algorithm));
+  hash *= 0xbf58476d1ce4e5b9ull;
+  return static_cast<std::size_t>(hash ^ (hash >> 31));
+}
+
+Planned Planner::plan(Collective collective, int root, Bytes bytes, std::string_view algorithm) {
+  const bool wishes = !algorithm.empty() && algorithm != "auto";
+  const std::int32_t wished = wishes ? index_of(algorithm) : -1;
+  const Request request{collective, root, bytes.value, wished};
+  const std::lock_guard lock(mutex_);
+  if (const auto it = known_.find(request); it != known_.end()) return it->second;
+
+  const Problem problem{collective, rank_, world_size_, is_rooted(collective) ? root : 0};
+  const Choice choice = pick(problem, bytes, wished);
+  const auto index = static_cast<std::uint8_t>(index_of(choice.algorithm));
+  const PlanKey key{collective, problem.root, index, choice.tiles, choice.fused};
+  if (plans_.size() >= kPlansMax && !plans_.contains(key)) {
+    known_.clear();
+    plans_.clear();
+  }
+  std::shared_ptr<const Plan>& plan = plans_[key];
+  if (!plan) plan = make(problem, choice);
+  if (known_.size() >= kKnownMax) known_.clear();
+  return known_[request] = {plan, index};
+}
+
+Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished) const {
+  std::string_view name;
+  if (wished >= 0) {
+    const Algorithm& algorithm = algorithms()[static_cast<std::size_t>(wished)];
+    if (!algorithm.supports(problem)) {
+      fail<InvalidArgument>(
+          "rank {}: {}: algorithm '{}' does not do this on {} ranks; choose one of auto, {}", rank_,
+          comm::name_of(problem.collective), algorithm.name, world_size_,
+          names_of([&](const Algorithm& other) { return other.supports(problem); }));
+    }
+    name = algorithm.name;
+  } else if (!default_algorithm_.empty() && find_algorithm(default_algorithm_)->supports(problem)) {
+    name = default_algorithm_;
+  }
+  return name.empty() ? choose(problem, bytes, lanes_, costs_)
+                      : choose_tiles(name, problem, bytes, lanes_);
+}
+
+Schedule Planner::lower(Problem problem, const Choice& choice) const {
+  Schedule schedule = tile(find_algorithm(choice.algorithm)->emit(problem), choice.tiles);
+  if (lanes_ > 1) schedule = stripe(schedule, lanes_);
+  return choice.fused ? fuse(schedule) : schedule;
+}
+
+std::shared_ptr<const Plan> Planner::make(const Problem& problem, const Choice& choice) const {
+  const Schedule mine = lower(problem, choice);
+  RingCheck check;
+  if (world_size_ > 1) {
+    Problem previous = problem;
+    previous.rank = (rank_ + world_size_ - 1) % world_size_;
+    check.send = !greets_next_rank(mine);
+    check.recv = !greets_next_rank(lower(previous, choice));
+  }
+  return std::make_shared<const Plan>(make_plan(mine, check));
+}
+
+std::shared_ptr<const Plan> Planner::message(bool sends, int peer, Bytes bytes) {
+  const std::int64_t wanted = (bytes.value + kSegmentBytes - 1) / kSegmentBytes;
+  const auto segments = static_cast<std::int64_t>(
+      std::bit_ceil(static_cast<std::uint64_t>(std::clamp<std::int64_t>(wanted, 1, kSegmentsMax))));
+  const std::int64_t key = (segments * world_size_ + peer) * 2 + (sends ? 1 : 0);
+  const std::lock_guard lock(mutex_);
+  std::shared_ptr<const Plan>& plan = messages_[key];
+  if (!plan) {
+    plan = std::make_shared<const Plan>(
+        make_point_to_point_plan(sends, peer, static_cast<int>(segments)));
+  }
+  return plan;
+}
+
+}  // namespace weft::comm

@@ -1,0 +1,161 @@
+// Checks and binds the collectives whose blocks are equally long, and messages between two ranks.
+#include "comm/arguments.h"
+#include "comm/impl.h"
+
+namespace weft::comm {
+
+namespace {
+
+Call make_call(Collective collective, DType dtype, Elems count, ReduceOp op = ReduceOp::sum,
+               int root = -1) {
+  Call call;
+  call.collective = collective;
+  call.dtype = dtype;
+  call.op = op;
+  call.root = root;
+  call.count = count;
+  return call;
+}
+
+}  // namespace
+
+Prepared Communicator::Impl::bind(Call call, Bytes wide_bytes, Elems input_block,
+                                  Elems output_block, const Buffers& buffers, CallOptions options) {
+  const Planned planned = planner.plan(call.collective, call.root, wide_bytes, options.algorithm);
+  call.algorithm = planned.algorithm;
+  Prepared prepared{engine->acquire(planned.plan.get()), buffers};
+  prepared.operation->bind_uniform(planned.plan, call, input_block, output_block);
+  return prepared;
+}
+
+Prepared Communicator::Impl::all_reduce(ConstView input, View output, ReduceOp op,
+                                        CallOptions options) {
+  const Arguments check("all_reduce", rank, size);
+  check.view("input", input);
+  check.view("output", output);
+  check.same_dtype(input, output);
+  check.count("output", output.count, input.count, "input.count");
+  check.op(op);
+  check_algorithm(options.algorithm, "all_reduce");
+  return bind(make_call(Collective::all_reduce, input.dtype, input.count, op),
+              bytes_of(input.count, input.dtype), input.count, output.count,
+              {input.data, output.data}, options);
+}
+
+Prepared Communicator::Impl::reduce(ConstView input, View output, int root, ReduceOp op,
+                                    CallOptions options) {
+  const Arguments check("reduce", rank, size);
+  check.root(root);
+  check.view("input", input);
+  if (rank == root) {
+    check.view("output", output);
+    check.same_dtype(input, output);
+    check.count("output", output.count, input.count, "input.count, on the root");
+  }
+  check.op(op);
+  check_algorithm(options.algorithm, "reduce");
+  return bind(make_call(Collective::reduce, input.dtype, input.count, op, root),
+              bytes_of(input.count, input.dtype), input.count, input.count,
+              {input.data, rank == root ? output.data : nullptr}, options);
+}
+
+Prepared Communicator::Impl::broadcast(View buffer, int root, CallOptions options) {
+  const Arguments check("broadcast", rank, size);
+  check.root(root);
+  check.view("buffer", buffer);
+  check_algorithm(options.algorithm, "broadcast");
+  return bind(make_call(Collective::broadcast, buffer.dtype, buffer.count, ReduceOp::sum, root),
+              bytes_of(buffer.count, buffer.dtype), buffer.count, buffer.count,
+              {buffer.data, buffer.data}, options);
+}
+
+Prepared Communicator::Impl::all_gather(ConstView input, View output, CallOptions options) {
+  const Arguments check("all_gather", rank, size);
+  check.view("input", input);
+  check.view("output", output);
+  check.same_dtype(input, output);
+  check.count("output", output.count, input.count * size, "size() * input.count");
+  check_algorithm(options.algorithm, "all_gather");
+  return bind(make_call(Collective::all_gather, input.dtype, input.count),
+              bytes_of(output.count, output.dtype), input.count, input.count,
+              {input.data, output.data}, options);
+}
+
+Prepared Communicator::Impl::reduce_scatter(ConstView input, View output, ReduceOp op,
+                                            CallOptions options) {
+  const Arguments check("reduce_scatter", rank, size);
+  check.view("input", input);
+  check.view("output", output);
+  check.same_dtype(input, output);
+  check.count("input", input.count, output.count * size, "size() * output.count");
+  check.op(op);
+  check_algorithm(options.algorithm, "reduce_scatter");
+  return bind(make_call(Collective::reduce_scatter, input.dtype, output.count, op),
+              bytes_of(input.count, input.dtype), output.count, output.count,
+              {input.data, output.data}, options);
+}
+
+Prepared Communicator::Impl::gather(ConstView input, View output, int root, CallOptions options) {
+  const Arguments check("gather", rank, size);
+  check.root(root);
+  check.view("input", input);
+  if (rank == root) {
+    check.view("output", output);
+    check.same_dtype(input, output);
+    check.count("output", output.count, input.count * size, "size() * input.count, on the root");
+  }
+  check_algorithm(options.algorithm, "gather");
+  return bind(make_call(Collective::gather, input.dtype, input.count, ReduceOp::sum, root),
+              bytes_of(input.count, input.dtype) * size, input.count, input.count,
+              {input.data, rank == root ? output.data : nullptr}, options);
+}
+
+Prepared Communicator::Impl::scatter(ConstView input, View output, int root, CallOptions options) {
+  const Arguments check("scatter", rank, size);
+  check.root(root);
+  check.view("output", output);
+  if (rank == root) {
+    check.view("input", input);
+    check.same_dtype(input, output);
+    check.count("input", input.count, output.count * size, "size() * output.count, on the root");
+  }
+  check_algorithm(options.algorithm, "scatter");
+  return bind(make_call(Collective::scatter, output.dtype, output.count, ReduceOp::sum, root),
+              bytes_of(output.count, output.dtype) * size, output.count, output.count,
+              {rank == root ? input.data : nullptr, output.data}, options);
+}
+
+Prepared Communicator::Impl::all_to_all(ConstView input, View output, CallOptions options) {
+  const Arguments check("all_to_all", rank, size);
+  check.view("input", input);
+  check.view("output", output);
+  check.same_dtype(input, output);
+  check.count("output", output.count, input.count, "input.count");
+  const Elems block = input.count / size;
+  check.count("input", input.count, block * size, "a multiple of size(): one block a rank");
+  check.no_overlap(input, output);
+  check_algorithm(options.algorithm, "all_to_all");
+  return bind(make_call(Collective::all_to_all, input.dtype, block), Bytes(0), block, block,
+              {input.data, output.data}, options);
+}
+
+Prepared Communicator::Impl::barrier(CallOptions options) {
+  check_algorithm(options.algorithm, "barrier");
+  return bind(make_call(Collective::barrier, DType::u8, Elems(0)), Bytes(0), Elems(0), Elems(0), {},
+              options);
+}
+
+Prepared Communicator::Impl::message(bool sends, const void* input, void* output, Elems count,
+                                     DType dtype, int peer) {
+  const Arguments check(sends ? "send" : "recv", rank, size);
+  check.peer(peer);
+  check.view("buffer", sends ? input : output, count, dtype);
+  const Call call =
+      make_call(sends ? Collective::send : Collective::recv, dtype, count, ReduceOp::sum, peer);
+  const auto plan = planner.message(sends, peer, bytes_of(count, dtype));
+  Prepared prepared{engine->acquire(plan.get()), {input, output}};
+  prepared.operation->bind_message(plan, call);
+  return prepared;
+}
+
+}  // namespace weft::comm
