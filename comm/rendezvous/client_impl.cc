@@ -49,7 +49,7 @@ StoreClient::Impl::Impl(const StoreClientOptions& given)
   }
   failure = dialled.welcome.failure;
   stream = std::make_shared<FrameStream>(std::move(dialled.socket), kBodyBytesMax);
-  stream->start([this](const FrameHeader& header, const Blob& body) { on_frame(header, body); },
+  stream->start([this](const FrameHeader& header, Blob body) { on_frame(header, std::move(body)); },
                 [this](const std::string& what) { on_closed(what); });
   beat();
   io.restart();
@@ -60,6 +60,7 @@ StoreClient::Impl::~Impl() {
   leave();
   io.stop();
   thread.join();
+  stream->close();
 }
 
 std::string StoreClient::Impl::name() const { return name_of_rank(options.self.rank); }
@@ -76,13 +77,13 @@ void StoreClient::Impl::beat() {
   });
 }
 
-void StoreClient::Impl::on_frame(const FrameHeader& header, const Blob& body) {
+void StoreClient::Impl::on_frame(const FrameHeader& header, Blob body) {
   switch (header.type) {
     case FrameType::reply: {
       const std::lock_guard lock(mutex);
       const auto found = pending.find(header.id);
       if (found == pending.end()) return;  // its caller has given up
-      found->second = {true, header.code, body};
+      found->second = {true, header.code, std::move(body)};
       break;
     }
     case FrameType::news:
@@ -201,11 +202,11 @@ Blob StoreClient::Impl::call(FrameType type, Blob body, milliseconds timeout,
   const auto limit = std::clamp(timeout, milliseconds(0), kTimeoutMax) + kAnswerGrace;
   const bool answered = changed.wait_for(
       lock, limit, [&] { return pending[id].done || failure.has_value() || leaving; });
-  const Pending reply = std::move(pending[id]);
+  Pending reply = std::move(pending[id]);
   pending.erase(id);
   if (failure) throw_failure();  // rather than a reply that came with it
   lock.unlock();
-  if (reply.done && reply.code == 0) return reply.body;
+  if (reply.done && reply.code == 0) return std::move(reply.body);
   if (reply.done) {
     throw_error(static_cast<ErrorCode>(reply.code - 1),
                 fmt::format("{}: {}: {} (asked of {})", name(), what,

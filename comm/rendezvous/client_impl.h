@@ -33,7 +33,7 @@ struct StoreClient::Impl {
   bool on_own_thread() const { return std::this_thread::get_id() == thread.get_id(); }
 
   // On the client's thread.
-  void on_frame(const FrameHeader& header, const Blob& body);
+  void on_frame(const FrameHeader& header, Blob body);
   void on_closed(const std::string& what);
   void beat();
 

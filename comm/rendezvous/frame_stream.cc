@@ -5,8 +5,7 @@
 #include <algorithm>
 #include <asio/post.hpp>
 #include <asio/write.hpp>
-
-#include "kernels/base/error.h"
+#include <exception>
 
 namespace weft::comm {
 namespace {
@@ -57,12 +56,12 @@ void FrameStream::on_read(std::size_t bytes) {
       incoming_.resize(std::min<std::size_t>(header_.body_bytes, filled_ + kGrowBytes));
       return read_more();
     }
-    const Blob body = std::move(incoming_);
+    Blob body = std::move(incoming_);
     incoming_ = Blob(FrameHeader::kBytes);
     in_body_ = false;
     filled_ = 0;
-    on_frame_(header_, body);
-  } catch (const Error& error) {
+    on_frame_(header_, std::move(body));
+  } catch (const std::exception& error) {
     return lost(fmt::format("broke the protocol: {}", error.what()));
   }
   if (!closed_) read_more();

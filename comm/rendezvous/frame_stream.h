@@ -17,9 +17,9 @@ namespace weft::comm {
 
 class FrameStream : public std::enable_shared_from_this<FrameStream> {
  public:
-  static constexpr std::size_t kQueuedBytesMax = std::size_t{256} << 20;
+  static constexpr std::size_t kQueuedBytesMax = std::size_t{1} << 30;
   static constexpr std::size_t kQueuedFramesMax = 65'536;
-  using OnFrame = std::function<void(const FrameHeader&, const Blob& body)>;
+  using OnFrame = std::function<void(const FrameHeader&, Blob body)>;
   // What happened, for people: "connection closed", "Connection reset by peer", ... Called at most
   // once, and not after close().
   using OnClosed = std::function<void(const std::string& what)>;

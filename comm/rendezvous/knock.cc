@@ -1,9 +1,10 @@
 #include "comm/rendezvous/knock.h"
 
+#include <spdlog/spdlog.h>
+
 #include <asio/read.hpp>
 #include <asio/write.hpp>
-
-#include "kernels/base/error.h"
+#include <exception>
 
 namespace weft::comm {
 
@@ -54,10 +55,11 @@ void Knock::on_read() {
       closed_ = true;
       on_peer(std::move(socket_), handshake_.peer());
     });
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     const std::string why = error.what();
     std::vector<std::uint8_t> refusal = handshake_.refusal();
     if (refusal.empty()) return gone(why);
+    spdlog::warn("store: refused a connection: {}", why);  // it knows the secret: one of ours
     write(std::move(refusal), [this, why] { gone(why); });
   }
 }

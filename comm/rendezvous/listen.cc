@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <asio/ip/v6_only.hpp>
 #include <cerrno>
 #include <optional>
@@ -93,7 +94,11 @@ std::vector<Tcp::acceptor> listen_on(asio::io_context& io,
   if (addresses.empty()) fail<InvalidArgument>("the store was given no address to listen on");
   std::vector<asio::ip::address> parsed;
   parsed.reserve(addresses.size());
-  for (const auto& text : addresses) parsed.push_back(parse_address(text));
+  for (const auto& text : addresses) {
+    const auto address = parse_address(text);
+    const bool known = std::find(parsed.begin(), parsed.end(), address) != parsed.end();
+    if (!known) parsed.push_back(address);
+  }
   for (int attempt = 0; attempt < kPortTries; ++attempt) {
     auto acceptors = try_port(io, parsed, port);
     if (!acceptors.empty()) return acceptors;

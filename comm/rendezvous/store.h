@@ -45,7 +45,8 @@ struct StoreServerOptions {
   std::vector<std::string> listen_addresses{
       "127.0.0.1"};        // literal IPv4 or IPv6 addresses, never a wildcard
   std::uint16_t port = 0;  // 0: any; a port in use throws IoError naming it
-  std::chrono::milliseconds heartbeat_timeout{3000};  // a connected rank silent for so long is lost
+  // A connected rank silent for so long is lost; 0: only when its connection closes (debuggers).
+  std::chrono::milliseconds heartbeat_timeout{3000};
   std::chrono::milliseconds handshake_timeout{5000};
   int max_pending_handshakes = 256;  // beyond that the oldest pending one is dropped
 };
@@ -56,7 +57,8 @@ class StoreServer {
   explicit StoreServer(const StoreServerOptions& options);
   ~StoreServer();
   std::uint16_t port() const;
-  // The agent of this node knows more than the network does.
+  // What the agent of this node saw (Source::agent): it knows more than the network does. Returns
+  // at once.
   void report(const Failure& failure);
   // The verdict, once there is one.
   std::optional<Failure> failure() const;
@@ -77,39 +79,52 @@ class StoreServer {
 
 struct StoreClientOptions {
   JobIdentity job;
-  PeerIdentity self;  // rank >= 0, or -1 - node_rank for an agent
-  std::string host = "127.0.0.1";
+  PeerIdentity self;               // rank >= 0, or -1 - node_rank for an agent
+  std::string host = "127.0.0.1";  // a name or a literal address
   std::uint16_t port = 0;
-  std::chrono::milliseconds connect_timeout{
-      60'000};  // keeps trying until then: the server may start later
-  std::chrono::milliseconds heartbeat{500};
+  // Keeps trying until then: the server may start later.
+  std::chrono::milliseconds connect_timeout{60'000};
+  std::chrono::milliseconds heartbeat{500};  // at most a quarter of the server's timeout is used
 };
 
 // One connection, one thread of its own for heartbeats and news. Thread-safe. Calls block; they
-// throw Timeout, or the job's failure as a typed error as soon as it is announced.
+// throw Timeout, or the job's failure as a typed error as soon as it is announced. When the server
+// itself vanishes, that is the failure: PeerLost, naming the store's host and port.
+//
+// Keys have 1 to 1024 bytes, values at most 64 MiB: InvalidArgument otherwise.
 class StoreClient {
  public:
+  // Throws Timeout (nobody there), Unauthorized (another secret or job), Mismatch (another world
+  // size or epoch, a rank outside the world, or one that is connected already). Of a job that has
+  // failed already, failure() is set from the start.
   explicit StoreClient(const StoreClientOptions& options);
-  ~StoreClient();  // says goodbye: leaving after that is no failure
+  // Says goodbye: leaving after that is no failure. While an exception is being thrown it does not,
+  // and the rank counts as lost. Never from a callback.
+  ~StoreClient();
 
   void set(std::string_view key, std::span<const std::uint8_t> value);
   Blob get(std::string_view key,
-           std::chrono::milliseconds timeout);                 // waits until the key is there
-  std::int64_t add(std::string_view key, std::int64_t delta);  // atomic; a missing key is 0
+           std::chrono::milliseconds timeout);  // waits until the key is there
+  // Atomic; a missing key is 0. get() gives 8 bytes, little-endian.
+  std::int64_t add(std::string_view key, std::int64_t delta);
   void erase(std::string_view key);
 
   // Collective among the ranks in `participants` under one key: gives everyone's blob, ordered like
-  // participants. Timeout names the ranks that have not come.
+  // participants. Timeout names the ranks that have not come; who gives up is withdrawn, the others
+  // go on waiting for their own time. Mismatch on every participant whose list is not the same.
+  // Once complete, the key can be used for another exchange.
   std::vector<Blob> exchange(std::string_view key, std::span<const std::int32_t> participants,
                              std::span<const std::uint8_t> mine, std::chrono::milliseconds timeout);
 
-  // Tells the server about a failure; returns at once.
+  // Tells the server about a failure; returns when the kernel has the bytes (at most 200 ms), so
+  // that the word gets out even if this process dies next. Host and pid may be left empty: the
+  // server knows them.
   void report(const Failure& failure);
   std::optional<Failure> failure() const;
   // Waits for the verdict at most so long: for a rank that saw a connection close and wants to know
   // why.
   std::optional<Failure> wait_failure(std::chrono::milliseconds timeout);
-  // Called once, on the client's thread; at once if the verdict is there already.
+  // Called once, on the client's thread; right away if the verdict is there already.
   void on_failure(std::function<void(const Failure&)> callback);
 
   // The address this end of the connection has: what the route to the store takes.
