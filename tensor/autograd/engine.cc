@@ -19,6 +19,13 @@ bool is_ours_alone(const Tensor& gradient) {
          !gradient.storage()->is_borrowed();
 }
 
+// Whether it may become a leaf's gradient as it is: a part of a larger storage would keep all of
+// it.
+bool may_move_in(const Tensor& gradient) {
+  return is_ours_alone(gradient) &&
+         gradient.storage()->bytes() == bytes_of(Elems(gradient.numel()), gradient.dtype());
+}
+
 // The same elements in the same order, whatever the handle.
 bool lies_in(const Tensor& gradient, const Tensor& buffer) {
   return buffer.defined() && gradient.data() == buffer.data() && gradient.is_contiguous();
@@ -204,7 +211,7 @@ void Run::finish_leaf(State& state) {
     if (!lies_in(gradient, leaf.buffer)) leaf.buffer.copy_(gradient);
     leaf.grad = leaf.buffer;
   } else {
-    leaf.grad = is_ours_alone(gradient) ? std::move(gradient) : gradient.clone();
+    leaf.grad = may_move_in(gradient) ? std::move(gradient) : gradient.clone();
   }
   if (leaf.hooks.empty()) return;
   const auto hooks = leaf.hooks;  // a hook may remove itself

@@ -166,11 +166,12 @@ void check(const Tensor& a, const Tensor& b) {
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
   check(a, b);
-  if (a.dim() > 2 && b.dim() == 2 && a.is_contiguous() && a.numel() > 0) {
+  if (a.dim() > 2 && b.dim() == 2) {
     // One product over all rows; the gradient of b is then one product too.
     Shape shape = a.shape();
     shape.back() = b.size(-1);
-    return matmul(a.view({-1, a.size(-1)}), b).view(std::move(shape));
+    const auto rows = numel(batch_of(a)) * a.size(-2);
+    return matmul(a.reshape({rows, a.size(-1)}), b).view(std::move(shape));
   }
   const auto batch = broadcast_shapes(batch_of(a), batch_of(b), "matmul");
   auto out = multiply(a, b, batch);
