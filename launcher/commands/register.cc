@@ -1,0 +1,9 @@
+#include "launcher/commands/commands.h"
+
+namespace weft::launcher {
+
+std::vector<Command> register_commands(CLI::App& root) {
+  return {add_run_command(root), add_secret_command(root), add_info_command(root)};
+}
+
+}  // namespace weft::launcher
