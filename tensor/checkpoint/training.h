@@ -32,8 +32,8 @@ struct TrainingState {
 };
 
 struct SaveOptions {
-  int keep = 2;       // newest steps that stay; 0: all. The one just written always stays
-  Metadata metadata;  // for model.safetensors
+  int keep = 2;            // newest steps that stay; 0: all. The one just written always stays
+  Metadata metadata = {};  // for model.safetensors
 };
 
 // Writes out/step-N, N being state.iteration, and removes steps beyond `keep` (older ones only, and

@@ -57,8 +57,8 @@ Tensor read_idx(const fs::path& path) {
   for (std::size_t d = 0; d < dims; ++d) {
     const auto size = big_endian(bytes.subspan(4 + 4 * d));
     shape.push_back(size);
-    // Stops growing past any file: no product of 32-bit sizes can leave 64 bits.
-    if (expected <= static_cast<std::int64_t>(data.size())) expected *= size;
+    constexpr std::int64_t kMost = std::int64_t{1} << 62;  // more than any file
+    expected = size != 0 && expected > kMost / size ? kMost : expected * size;
   }
   if (expected != static_cast<std::int64_t>(data.size()) || expected == 0) {
     fail<Corrupt>("{}: its shape {} expects {} bytes of data, found {}", path.string(),

@@ -19,12 +19,12 @@ void Module::register_parameter(std::string name, Tensor& member) {
   check_name(name);
   if (!member.defined()) return;
   member.set_requires_grad(true);
-  slots_.push_back({std::move(name), &member, false});
+  slots_.push_back({std::move(name), &member, Kind::parameter});
 }
 
 void Module::register_buffer(std::string name, Tensor& member) {
   check_name(name);
-  if (member.defined()) slots_.push_back({std::move(name), &member, true});
+  if (member.defined()) slots_.push_back({std::move(name), &member, Kind::buffer});
 }
 
 void Module::register_module(std::string name, Module& part) {
@@ -36,19 +36,21 @@ void Module::register_module(std::string name, Module& part) {
 void Module::register_alias(std::string name, Tensor& member) {
   check_name(name);
   WEFT_ASSERT(member.defined(), "an alias needs a parameter");
-  slots_.push_back({std::move(name), &member, false});
+  slots_.push_back({std::move(name), &member, Kind::alias});
 }
 
-void Module::collect(const std::string& prefix, std::vector<Slot>& entries) const {
+void Module::collect(const std::string& prefix, bool aliases, std::vector<Slot>& entries) const {
   for (const auto& slot : slots_) {
-    entries.push_back({prefix + slot.name, slot.member, slot.is_buffer});
+    if ((slot.kind == Kind::alias) != aliases) continue;
+    entries.push_back({prefix + slot.name, slot.member, slot.kind});
   }
-  for (const auto& [name, part] : parts_) part->collect(prefix + name + ".", entries);
+  for (const auto& [name, part] : parts_) part->collect(prefix + name + ".", aliases, entries);
 }
 
 std::vector<Module::Slot> Module::entries() const {
   std::vector<Slot> all;
-  collect("", all);
+  collect("", false, all);
+  collect("", true, all);
   return all;
 }
 
@@ -56,7 +58,7 @@ std::vector<NamedTensor> Module::named_parameters() const {
   std::vector<NamedTensor> result;
   std::unordered_set<const void*> seen;
   for (const auto& entry : entries()) {
-    if (entry.is_buffer || !seen.insert(entry.member->impl()).second) continue;
+    if (entry.kind == Kind::buffer || !seen.insert(entry.member->impl()).second) continue;
     result.push_back({entry.name, *entry.member});
   }
   return result;
@@ -71,7 +73,7 @@ std::vector<Tensor> Module::parameters() const {
 std::vector<NamedTensor> Module::named_buffers() const {
   std::vector<NamedTensor> result;
   for (const auto& entry : entries()) {
-    if (entry.is_buffer) result.push_back({entry.name, *entry.member});
+    if (entry.kind == Kind::buffer) result.push_back({entry.name, *entry.member});
   }
   return result;
 }

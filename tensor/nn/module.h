@@ -23,7 +23,7 @@ class Module {
   Module& operator=(const Module&) = delete;
 
   // Own parameters first, then those of the parts, in registration order. A parameter that several
-  // parts share (tied weights) comes once, under its first name.
+  // parts share (tied weights) comes once, under its first name; aliases count as last.
   std::vector<NamedTensor> named_parameters() const;
   std::vector<Tensor> parameters() const;
   std::vector<NamedTensor> named_buffers() const;
@@ -59,13 +59,14 @@ class Module {
   virtual void adapt_state_dict(StateDict& /*given*/) const {}
 
  private:
+  enum class Kind { parameter, buffer, alias };
   struct Slot {
     std::string name;
     Tensor* member;
-    bool is_buffer;
+    Kind kind;
   };
   void check_name(const std::string& name) const;
-  void collect(const std::string& prefix, std::vector<Slot>& entries) const;
+  void collect(const std::string& prefix, bool aliases, std::vector<Slot>& entries) const;
   std::vector<Slot> entries() const;
   template <class Convert>
   void convert(Convert convert);
