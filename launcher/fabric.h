@@ -2,11 +2,12 @@
 // nouns and promises, in C++.
 //
 //   weft::Fabric fabric({.devices = "2"});
-//   fabric.launch();                                  // from here on there are N of us
+//   fabric.launch();      // from here on there are two of us
 //   nn::GPT model(config);
-//   fabric.setup(model);                              // same values on every rank, gradients will
-//   be averaged optim::AdamW optimizer(...model.named_parameters()...);
-//   ... fabric.backward(model.forward(x, y).loss); optimizer.step(); ...
+//   fabric.setup(model);  // the same values on every rank
+//   optim::AdamW optimizer(optim::decay_groups(model.named_parameters(), 1e-3, 0.1));
+//   fabric.backward(model.forward(x, y).loss);  // gradients averaged over ranks
+//   optimizer.step();
 //
 // The same program runs plainly (it starts the missing ranks itself), under `weft run`, and as a
 // single rank. Threading: one thread. Methods marked collective must be called by every rank in the
