@@ -1,6 +1,7 @@
 // The rules of the store's keys and exchanges, without sockets and with a clock of our own.
 #include "comm/rendezvous/key_table.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -165,7 +166,7 @@ TEST_F(KeyTableTest, TheStoreHasABound) {
   const Blob large(kValueBytesMax);
   const auto who = caller(0);
   for (std::size_t i = 0; i < kStoredBytesMax / kValueBytesMax; ++i) {
-    table_.set(caller(0), {"k" + std::to_string(i), 0, large});
+    table_.set(caller(0), {fmt::format("k{}", i), 0, large});
   }
   table_.set(who, {"one more", 0, large});
   EXPECT_TRUE(refused(who.request, ErrorCode::invalid_argument));
