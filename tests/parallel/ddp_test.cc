@@ -68,7 +68,7 @@ struct Batch {
 
 // `rows` examples of step `step`, from row `begin` of a stream that is the same for everybody.
 Batch batch(DType dtype, int step, std::int64_t begin, std::int64_t rows) {
-  constexpr std::int64_t kRowsAll = 12;
+  constexpr std::int64_t kRowsAll = 24;
   Generator generator(100 + static_cast<std::uint64_t>(step));
   const auto x = Tensor::randn({kRowsAll, 10}, generator, {DType::f64}).to(dtype);
   std::vector<std::int64_t> targets;
@@ -82,7 +82,7 @@ constexpr int kSteps = 20;
 std::vector<double> train_alone(DType dtype) {
   Model model(dtype);
   for (int step = 0; step < kSteps; ++step) {
-    const auto [x, targets] = batch(dtype, step, 0, 12);
+    const auto [x, targets] = batch(dtype, step, 0, 24);
     model.loss(x, targets).backward();
     model.sgd_step(0.1);
   }
@@ -95,7 +95,7 @@ std::vector<std::vector<double>> train_together(DType dtype, int world, DdpOptio
   run_world(world, [&](Communicator& comm) {
     Model model(dtype, 7 + static_cast<std::uint64_t>(comm.rank()));  // rank 0's values win
     Ddp ddp(model.parameters, {}, comm, options);
-    const std::int64_t share = 12 / world;
+    const std::int64_t share = 24 / world;
     const std::int64_t micro = share / accumulate;
     for (int step = 0; step < kSteps; ++step) {
       for (int m = 0; m < accumulate; ++m) {
@@ -145,7 +145,7 @@ TEST_P(DdpEqualsOneProcess, OnTheConcatenatedBatch) {
 
 INSTANTIATE_TEST_SUITE_P(Worlds, DdpEqualsOneProcess,
                          testing::Combine(testing::Values(DType::f64, DType::f32),
-                                          testing::Values(1, 2, 3, 4), testing::Values(1, 3)));
+                                          testing::Values(1, 2, 3, 4), testing::Values(1, 2)));
 
 TEST(DdpTest, TwoRunsGiveTheSameBits) {
   EXPECT_EQ(train_together(DType::f32, 3, small_buckets()),
@@ -255,7 +255,7 @@ TEST(DdpTest, OneParameterMoreIsNamedOnEveryRank) {
     Ddp ddp(model.parameters, {}, comm);
   });
   for (const auto& error : errors)
-    EXPECT_THAT(message_of(error), testing::HasSubstr("extra (3) f32"));
+    EXPECT_THAT(message_of(error), testing::HasSubstr("extra (3,) f32"));
 }
 
 TEST(DdpTest, BackwardOfTheLossItselfIsRefused) {

@@ -1,0 +1,87 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "kernels/base/error.h"
+#include "launcher/fabric_options.h"
+
+namespace weft::launcher {
+namespace {
+
+using testing::HasSubstr;
+
+// What `weft run` would have set, for the life of the object.
+class CliValue {
+ public:
+  CliValue(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
+  ~CliValue() { unsetenv(name_); }
+  CliValue(const CliValue&) = delete;
+  CliValue& operator=(const CliValue&) = delete;
+
+ private:
+  const char* name_;
+};
+
+template <class E>
+std::string message_of(const FabricOptions& options) {
+  try {
+    resolve(options);
+  } catch (const E& error) {
+    return error.what();
+  }
+  return "no such error";
+}
+
+TEST(FabricOptionsTest, DefaultsAreOneCpuRankInFullPrecision) {
+  const auto settings = resolve({});
+  EXPECT_EQ(settings.accelerator, "cpu");
+  EXPECT_EQ(settings.strategy, "ddp");
+  EXPECT_EQ(settings.devices, "1");
+  EXPECT_EQ(settings.num_nodes, 1);
+  EXPECT_EQ(settings.precision, "32-true");
+  EXPECT_EQ(settings.dtype, DType::f32);
+}
+
+TEST(FabricOptionsTest, AliasesAreResolved) {
+  EXPECT_EQ(resolve({.precision = "64"}).precision, "64-true");
+  EXPECT_EQ(resolve({.precision = "64"}).dtype, DType::f64);
+  EXPECT_EQ(resolve({.strategy = "dp"}).strategy, "ddp");
+}
+
+TEST(FabricOptionsTest, TheCommandLineFillsWhatTheCodeLeavesOpen) {
+  const CliValue strategy("WEFT_STRATEGY", "ddp_find_unused_parameters_true");
+  const CliValue nodes("WEFT_NUM_NODES", "3");
+  EXPECT_EQ(resolve({}).strategy, "ddp_find_unused_parameters_true");
+  EXPECT_EQ(resolve({.num_nodes = 3}).num_nodes, 3);
+}
+
+TEST(FabricOptionsTest, CodeAndCommandLineInConflictNameBoth) {
+  const CliValue devices("WEFT_DEVICES", "4");
+  const auto message = message_of<InvalidArgument>({.devices = "2"});
+  EXPECT_THAT(message, HasSubstr("devices=2"));
+  EXPECT_THAT(message, HasSubstr("conflicts with the value 4"));
+  const CliValue nodes("WEFT_NUM_NODES", "3");
+  EXPECT_THAT(message_of<InvalidArgument>({.devices = "4", .num_nodes = 2}),
+              HasSubstr("conflicts with the value 3"));
+}
+
+TEST(FabricOptionsTest, NonsenseNamesTheChoices) {
+  EXPECT_THAT(message_of<InvalidArgument>({.strategy = "dpp"}),
+              HasSubstr("ddp_find_unused_parameters_true"));
+  EXPECT_THAT(message_of<InvalidArgument>({.precision = "8"}), HasSubstr("bf16-mixed"));
+  EXPECT_THAT(message_of<InvalidArgument>({.accelerator = "abacus"}), HasSubstr("cuda"));
+  EXPECT_THAT(message_of<InvalidArgument>({.num_nodes = 0}), HasSubstr("at least 1"));
+  const CliValue nodes("WEFT_NUM_NODES", "two");
+  EXPECT_THAT(message_of<InvalidArgument>({}), HasSubstr("WEFT_NUM_NODES='two'"));
+}
+
+TEST(FabricOptionsTest, WhatIsNotThereYetSaysSo) {
+  EXPECT_THAT(message_of<Unsupported>({.strategy = "fsdp"}), HasSubstr("'ddp'"));
+  EXPECT_THAT(message_of<Unsupported>({.precision = "bf16"}), HasSubstr("'32-true'"));
+  EXPECT_THAT(message_of<Unsupported>({.accelerator = "tpu"}), HasSubstr("accelerator='cpu'"));
+}
+
+}  // namespace
+}  // namespace weft::launcher
