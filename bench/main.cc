@@ -1,0 +1,87 @@
+// weft-bench: `weft bench COLLECTIVE ...` runs this program.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "bench/collectives/measure.h"
+#include "bench/collectives/options.h"
+#include "bench/collectives/report.h"
+#include "comm/communicator.h"
+#include "comm/environment.h"
+#include "kernels/base/error.h"
+#include "launcher/join.h"
+
+namespace {
+
+using namespace weft;  // NOLINT: a program, not a library
+
+constexpr int kExitWrong = 3;  // results were not what they must be
+
+// Runs the table on one rank; rank 0 prints it. Gives the number of wrong elements.
+std::int64_t run_rank(bench::Options options, Communicator& communicator) {
+  if (options.root >= communicator.size()) {
+    fail<InvalidArgument>("-r {}: there are only ranks 0..{}.", options.root,
+                          communicator.size() - 1);
+  }
+  const bool speaks = communicator.rank() == 0;
+  if (speaks) bench::print_header(options, communicator);
+  const auto rows = bench::measure(options, communicator,
+                                   [&](const bench::Row& row) { print_row(options, row); });
+  if (speaks) {
+    bench::print_footer(rows);
+    if (!options.json_file.empty()) bench::write_json(options, communicator, rows);
+  }
+  return bench::total_wrong(rows);
+}
+
+std::int64_t run_threads(const bench::Options& options) {
+  auto communicators = Communicator::in_process(options.devices);
+  std::vector<std::int64_t> wrong(communicators.size());
+  std::vector<std::exception_ptr> errors(communicators.size());
+  std::vector<std::thread> threads;
+  for (std::size_t rank = 0; rank < communicators.size(); ++rank) {
+    threads.emplace_back([&, rank] {
+      try {
+        Communicator mine = std::move(communicators[rank]);
+        wrong[rank] = run_rank(options, mine);
+      } catch (...) {
+        errors[rank] = std::current_exception();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const auto& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+  return wrong[0];
+}
+
+std::int64_t run_processes(bench::Options options) {
+  // Inherited by the ranks that join() starts; under weft run, its own choices stand.
+  setenv(comm::env::kTransport, options.transport.c_str(), 0);
+  setenv(comm::env::kLanes, std::to_string(options.lanes).c_str(), 0);
+  if (!options.interface.empty()) setenv(comm::env::kInterface, options.interface.c_str(), 0);
+  launcher::FabricSettings settings;
+  settings.devices = std::to_string(options.devices);
+  auto membership = launcher::join(settings);
+  return run_rank(std::move(options), membership.communicator);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto options = bench::parse_options(argc, argv);
+  try {
+    const auto wrong =
+        options.transport == "inproc" ? run_threads(options) : run_processes(options);
+    return wrong == 0 ? 0 : kExitWrong;
+  } catch (const Error& error) {
+    fmt::print(stderr, "weft bench: {}: {}\n", name_of(error.code()), error.what());
+    return error.code() == ErrorCode::invalid_argument ? 2 : 1;
+  }
+}
