@@ -95,7 +95,7 @@ void scatter_rounds(Builder& b, const Problem& problem, Slice result) {
   }
 }
 
-// `own` holds this rank's chunk; later rounds read output[rank].
+// `own` holds this rank's chunk, too; together with others it is read from output[rank].
 void gather_rounds(Builder& b, const Problem& problem, Slice own) {
   const int n = problem.world_size;
   const int rank = problem.rank;
@@ -103,7 +103,8 @@ void gather_rounds(Builder& b, const Problem& problem, Slice own) {
   std::reverse(rounds.begin(), rounds.end());
   for (const auto& [distance, count] : rounds) {
     for (const Run& run : runs(rank, count, n)) {
-      b.send(ring_rank(rank, -distance, n), distance == 1 ? own : b.output(run.chunk, run.count));
+      const bool own_alone = run.chunk == rank && run.count == 1;
+      b.send(ring_rank(rank, -distance, n), own_alone ? own : b.output(run.chunk, run.count));
     }
     for (const Run& run : runs(ring_rank(rank, distance, n), count, n)) {
       b.recv(ring_rank(rank, distance, n), b.output(run.chunk, run.count));

@@ -1,7 +1,6 @@
 #include "comm/schedule/builder.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "comm/schedule/cells.h"
@@ -95,17 +94,15 @@ struct Reader {
   std::int32_t next;
 };
 
-}  // namespace
-
-void compute_dependencies(Schedule& schedule) {
-  // Chunks that may be aliased share a cell, so conflicts of either use are found in one pass.
-  const CellMap map(schedule, true);
+// Adds to every step's `after` what it conflicts with when used in place, or out of place.
+void add_dependencies(Schedule& schedule, bool in_place) {
+  const CellMap map(schedule, in_place);
   std::vector<Cell> cells(static_cast<std::size_t>(map.size()));
   std::vector<Reader> readers;
   std::vector<StepId> seen(schedule.steps.size(), -1);  // the last step that depends on this one
   StepId id = 0;
   for (Step& step : schedule.steps) {
-    step.after.clear();
+    for (const StepId on : step.after) seen[static_cast<std::size_t>(on)] = id;
     const auto depend = [&](StepId on) {
       if (on < 0 || on == id || seen[static_cast<std::size_t>(on)] == id) return;
       seen[static_cast<std::size_t>(on)] = id;
@@ -128,9 +125,17 @@ void compute_dependencies(Schedule& schedule) {
         cell.readers = static_cast<std::int32_t>(readers.size()) - 1;
       }
     });
-    std::sort(step.after.begin(), step.after.end());
     ++id;
   }
+}
+
+}  // namespace
+
+void compute_dependencies(Schedule& schedule) {
+  for (Step& step : schedule.steps) step.after.clear();
+  add_dependencies(schedule, false);
+  add_dependencies(schedule, true);
+  for (Step& step : schedule.steps) std::sort(step.after.begin(), step.after.end());
 }
 
 }  // namespace weft::comm

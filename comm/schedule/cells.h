@@ -25,13 +25,14 @@ class CellMap {
 };
 
 // Calls visit(cell, writes) for every cell that a step touches; a cell read and written comes
-// twice, read first.
+// twice, read first. A copy of memory onto itself touches nothing.
 template <class Visit>
 void for_each_access(const CellMap& cells, const Step& step, Visit&& visit) {
   const auto all = [&](Slice slice, bool writes) {
     const std::int32_t first = cells.first(slice);
     for (std::int32_t i = 0; i < slice.count; ++i) visit(first + i, writes);
   };
+  if (step.kind == StepKind::copy && cells.first(step.from) == cells.first(step.to)) return;
   if (reads_from(step.kind)) all(step.from, false);
   for (const Slice& operand : step.operands) all(operand, false);
   if (step.kind != StepKind::send && step.to.count > 0) all(step.to, true);

@@ -61,8 +61,6 @@ void Outcome::check_result(std::int32_t rank, const std::function<NodeId(Slice)>
     case Collective::gather:
       if (!root) return;
       break;
-    case Collective::barrier:
-      return check_barrier(rank, get({Buffer::output, 0, 1}));
     default:
       break;
   }
@@ -78,6 +76,9 @@ void Outcome::check_result(std::int32_t rank, const std::function<NodeId(Slice)>
         break;
       case Collective::reduce_scatter:
         check_sum(rank, slice, own, value);
+        break;
+      case Collective::barrier:
+        check_barrier(rank, value);
         break;
       case Collective::broadcast:
         check_copy(rank, slice, value, expressions_.leaf(problem.root, c));
