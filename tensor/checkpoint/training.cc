@@ -1,5 +1,6 @@
 #include "tensor/checkpoint/training.h"
 
+#include <xxhash.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -34,9 +35,17 @@ std::optional<std::int64_t> step_of(const fs::path& path) {
   return step;
 }
 
+// What a file was when it was written: {"bytes": n, "xxh3": "hex"}.
+json fingerprint(const fs::path& path) {
+  const auto file = data::MappedFile::open(path);
+  const auto bytes = file->bytes();
+  return {{"bytes", bytes.size()},
+          {"xxh3", fmt::format("{:016x}", XXH3_64bits(bytes.data(), bytes.size()))}};
+}
+
 json to_json(const TrainingState& state, const fs::path& directory, bool has_optimizer) {
-  json sizes = {{kModel, fs::file_size(directory / kModel)}};
-  if (has_optimizer) sizes[kOptimizer] = fs::file_size(directory / kOptimizer);
+  json files = {{kModel, fingerprint(directory / kModel)}};
+  if (has_optimizer) files[kOptimizer] = fingerprint(directory / kOptimizer);
   json value = {{"format", kFormat},
                 {"version", kVersion},
                 {"iteration", state.iteration},
@@ -46,7 +55,7 @@ json to_json(const TrainingState& state, const fs::path& directory, bool has_opt
                   {"offset", state.generator.offset()}}},
                 {"data_seed", state.data_seed},
                 {"settings", state.settings},
-                {"files", sizes}};
+                {"files", files}};
   if (state.best_loss && std::isfinite(*state.best_loss)) value["best_loss"] = *state.best_loss;
   return value;
 }
@@ -66,17 +75,36 @@ json read_json(const fs::path& path) {
   return value;
 }
 
-void check_files(const json& value, const fs::path& step) {
-  for (const auto& [name, size] : value.at("files").items()) {
-    if (name != kModel && name != kOptimizer) continue;
-    std::error_code error;
-    const auto found = fs::file_size(step / name, error);
-    if (error) fail<IoError>("{}: {}", (step / name).string(), error.message());
-    if (found != size.get<std::uintmax_t>()) {
-      fail<Corrupt>("{}: expected {} bytes, found {}", (step / name).string(),
-                    size.get<std::uintmax_t>(), found);
-    }
+// The file is there, and what state.json says of it.
+void check_file(const json& value, const fs::path& step, const char* name) {
+  const auto path = step / name;
+  const auto& files = value.at("files");
+  if (!files.contains(name)) {
+    fail<Corrupt>("{}: it does not speak of {}; the checkpoint was saved without it",
+                  (step / kState).string(), name);
   }
+  const auto& expected = files.at(name);
+  const auto found = fingerprint(path);
+  if (found != expected) {
+    fail<Corrupt>("{}: damaged since it was saved: expected {}, found {}", path.string(),
+                  expected.dump(), found.dump());
+  }
+}
+
+TrainingState from_json(const json& value, const fs::path& path) {
+  const auto& random = value.at("random");
+  TrainingState state;
+  state.iteration = value.at("iteration").get<std::int64_t>();
+  if (state.iteration < 0) {
+    fail<Corrupt>("{}: iteration {} cannot be", path.string(), state.iteration);
+  }
+  if (value.contains("best_loss")) state.best_loss = value.at("best_loss").get<double>();
+  state.generator = tensor::Generator(random.at("seed").get<std::uint64_t>(),
+                                      random.at("stream").get<std::uint64_t>());
+  state.generator.set_offset(random.at("offset").get<std::uint64_t>());
+  state.data_seed = value.at("data_seed").get<std::uint64_t>();
+  state.settings = value.at("settings").get<std::map<std::string, std::string>>();
+  return state;
 }
 
 void remove_old_steps(const fs::path& out, const fs::path& newest, int keep) {
@@ -147,20 +175,7 @@ TrainingState read_training_state(const fs::path& step) {
   const auto path = step / kState;
   const auto value = read_json(path);
   try {
-    check_files(value, step);
-    const auto& random = value.at("random");
-    TrainingState state;
-    state.iteration = value.at("iteration").get<std::int64_t>();
-    if (state.iteration < 0) {
-      fail<Corrupt>("{}: iteration {} cannot be", path.string(), state.iteration);
-    }
-    if (value.contains("best_loss")) state.best_loss = value.at("best_loss").get<double>();
-    state.generator = tensor::Generator(random.at("seed").get<std::uint64_t>(),
-                                        random.at("stream").get<std::uint64_t>());
-    state.generator.set_offset(random.at("offset").get<std::uint64_t>());
-    state.data_seed = value.at("data_seed").get<std::uint64_t>();
-    state.settings = value.at("settings").get<std::map<std::string, std::string>>();
-    return state;
+    return from_json(value, path);
   } catch (const json::exception& error) {
     fail<Corrupt>("{}: {}", path.string(), error.what());
   }
@@ -168,6 +183,13 @@ TrainingState read_training_state(const fs::path& step) {
 
 TrainingState load_training(const fs::path& step, nn::Module& model, optim::Optimizer* optimizer) {
   const auto state = read_training_state(step);
+  const auto value = read_json(step / kState);
+  try {
+    check_file(value, step, kModel);
+    if (optimizer != nullptr) check_file(value, step, kOptimizer);
+  } catch (const json::exception& error) {
+    fail<Corrupt>("{}: {}", (step / kState).string(), error.what());
+  }
   const SafeTensors weights(step / kModel);
   std::vector<nn::StateMatch> matches;
   matches.push_back(model.match_state_dict(weights.state_dict(), {true, weights.source()}));

@@ -2,7 +2,8 @@
 //
 //   out/step-2000/model.safetensors       the model alone, for anybody (Hugging Face's names)
 //                 optimizer.safetensors   the optimizer's state by parameter
-//                 state.json              iteration, random state, settings; sizes of the two files
+//                 state.json              iteration, random state, settings; sizes and XXH3 of the
+//                 files
 //
 // A step's directory is written beside its place and renamed once everything in it is on the disk:
 // a crash at any moment leaves the earlier steps whole, and a directory that is there is complete.

@@ -233,6 +233,10 @@ TEST(TrainingCheckpoint, DamageIsNamedAndNothingIsLoaded) {
   flipped[9] = static_cast<char>(flipped[9] ^ 0x20);
   write_file(step / "optimizer.safetensors", flipped);
   expect_error<Corrupt>(load, {"optimizer.safetensors"});
+  auto rotten = before;
+  rotten[before.size() - 40] = static_cast<char>(rotten[before.size() - 40] ^ 1);
+  write_file(step / "optimizer.safetensors", rotten);
+  expect_error<Corrupt>(load, {"optimizer.safetensors", "damaged", "xxh3"});
   fs::remove(step / "optimizer.safetensors");
   expect_error<IoError>(load, {"optimizer.safetensors", "No such file"});
   write_file(step / "optimizer.safetensors", before);
