@@ -16,7 +16,7 @@ std::string both_spellings(const std::string& name) {
 
 template <class T>
 CLI::Option* add(CLI::App& app, const std::string& name, T& value, const std::string& help) {
-  return app.add_option(both_spellings(name), value, help)->capture_default_str();
+  return app.add_option(both_spellings(name), value, help)->capture_default_str()->take_last();
 }
 
 const auto kPositive = CLI::Range(std::int64_t{1}, std::int64_t{1} << 40);

@@ -1,0 +1,192 @@
+// examples/train_gpt as its users run it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "tests/support/shell.h"
+
+namespace weft {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::Not;
+using tests::binary;
+using tests::shell;
+
+constexpr int kExitError = 1;
+constexpr int kExitUsage = 2;
+
+class TrainGptTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = fs::path(testing::TempDir()) / ("train_gpt_" + std::string(info->name()));
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    std::ofstream text(folder_ / "text.txt");
+    for (int i = 0; i < 400; ++i)
+      text << "the shuttle carries weft thread " << i % 10 << " times.\n";
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+
+  // A run of a second or so; `more` overrides.
+  std::string train(const std::string& more = "") const {
+    return binary("train_gpt") + " --data " + path("text.txt") + " --out_dir " + path("out") +
+           " --n_layer 2 --n_head 2 --n_embd 32 --block_size 16 --batch_size 4 --max_iters 20 "
+           "--warmup_iters 5" +
+           " --eval_interval 10 --eval_iters 2 --log_interval 5 --sample_tokens 20 " + more;
+  }
+
+  std::vector<double> losses(const std::string& log) const {
+    std::ifstream in(path(log));
+    std::vector<double> values;
+    for (std::string line; std::getline(in, line);)
+      values.push_back(nlohmann::json::parse(line).at("loss"));
+    return values;
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(TrainGptTest, LearnsLogsSavesAndSamples) {
+  const auto ran =
+      shell(train("--max_iters 60 --learning_rate 1e-2 --log_json " + path("log.json")));
+  ASSERT_EQ(ran.exit_code, 0) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("validation loss"));
+  EXPECT_THAT(ran.output, HasSubstr("--- a sample:"));
+  EXPECT_THAT(ran.output, Not(HasSubstr("\r"))) << "plain lines when piped";
+  const auto curve = losses("log.json");
+  ASSERT_EQ(curve.size(), 60u);
+  EXPECT_LT(curve.back(), 0.6 * curve.front()) << ran.output;
+  EXPECT_TRUE(fs::exists(folder_ / "out" / "step-60" / "model.safetensors"));
+
+  std::ifstream in(path("log.json"));
+  std::string line;
+  std::getline(in, line);
+  const auto first = nlohmann::json::parse(line);
+  for (const char* key :
+       {"iter", "loss", "lr", "tokens_per_s", "step_ms", "comm_ms", "exposed_comm_ms"}) {
+    EXPECT_TRUE(first.contains(key)) << key;
+  }
+}
+
+TEST_F(TrainGptTest, TwoRanksFollowOneRankWithTheDoubleBatch) {
+  const auto one = shell(train("--batch_size 8 --log_json " + path("one.json")));
+  ASSERT_EQ(one.exit_code, 0) << one.output;
+  const auto two =
+      shell(train("--devices 2 --log_json " + path("two.json") + " --out_dir " + path("out2")));
+  ASSERT_EQ(two.exit_code, 0) << two.output;
+  EXPECT_THAT(two.output, HasSubstr("2 ranks"));
+  const auto a = losses("one.json"), b = losses("two.json");
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-3) << "iteration " << i;
+}
+
+TEST_F(TrainGptTest, UnderWeftRunItSeesTheSameWorld) {
+  const auto plain = shell(train("--devices 2 --log_json " + path("plain.json")));
+  ASSERT_EQ(plain.exit_code, 0) << plain.output;
+  const auto run =
+      shell(binary("weft") + " run --devices=2 " + train("--log_json " + path("run.json")));
+  ASSERT_EQ(run.exit_code, 0) << run.output;
+  EXPECT_EQ(losses("plain.json"), losses("run.json")) << "the same bits, however it was started";
+}
+
+TEST_F(TrainGptTest, ResumesWithTheSameBits) {
+  ASSERT_EQ(
+      shell(train("--dropout 0.1 --lr_decay_iters 20 --log_json " + path("whole.json"))).exit_code,
+      0);
+  const auto half = train("--dropout 0.1 --lr_decay_iters 20 --out_dir " + path("half"));
+  const auto first = shell(half + " --max_iters 10 --log_json " + path("first.json"));
+  ASSERT_EQ(first.exit_code, 0) << first.output;
+  const auto second = shell(half + " --init_from resume --log_json " + path("second.json"));
+  ASSERT_EQ(second.exit_code, 0) << second.output;
+  EXPECT_THAT(second.output, HasSubstr("at iteration 10"));
+  auto joined = losses("first.json");
+  for (const double loss : losses("second.json")) joined.push_back(loss);
+  EXPECT_EQ(joined, losses("whole.json"));
+}
+
+TEST_F(TrainGptTest, StartsFromASafetensorsFile) {
+  ASSERT_EQ(shell(train()).exit_code, 0);
+  const auto file = path("out/step-20/model.safetensors");
+  const auto ran = shell(train("--init_from " + file + " --eval_only true"));
+  EXPECT_EQ(ran.exit_code, 0) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("2 layers, 2 heads, 32 wide, context 16"));
+}
+
+TEST_F(TrainGptTest, AccumulatesMicroBatches) {
+  const auto ran =
+      shell(train("--gradient_accumulation_steps 2 --batch_size 2 --log_json " + path("a.json")));
+  ASSERT_EQ(ran.exit_code, 0) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("64 tokens a step"));
+}
+
+TEST_F(TrainGptTest, BadOptionsExitWithTheChoices) {
+  const auto tokenizer = shell(train("--tokenizer words"));
+  EXPECT_EQ(tokenizer.exit_code, kExitUsage);
+  EXPECT_THAT(tokenizer.output, HasSubstr("byte"));
+  EXPECT_EQ(shell(train("--batch_size 0")).exit_code, kExitUsage);
+  EXPECT_EQ(shell(train("--no_such_option 1")).exit_code, kExitUsage);
+  EXPECT_EQ(shell(train("--lr_decay_iters 2")).exit_code, kExitUsage);
+  const auto heads = shell(train("--n_head 3"));
+  EXPECT_EQ(heads.exit_code, kExitError);
+  EXPECT_THAT(heads.output, HasSubstr("n_head"));
+}
+
+TEST_F(TrainGptTest, BadDataIsNamed) {
+  std::ofstream(path("empty.txt")).close();
+  std::ofstream(path("short.txt")) << "few words";
+  for (const auto& [name, word] :
+       std::map<std::string, std::string>{{"empty.txt", "empty.txt"},
+                                          {"short.txt", "short.txt"},
+                                          {"missing.txt", "No such file"}}) {
+    const auto ran = shell(train("--data " + path(name)));
+    EXPECT_EQ(ran.exit_code, kExitError) << name << ": " << ran.output;
+    EXPECT_THAT(ran.output, HasSubstr(word)) << name;
+  }
+  const auto both = shell(train("--devices 2 --data " + path("short.txt")));
+  EXPECT_EQ(both.exit_code, kExitError) << both.output;
+  EXPECT_THAT(both.output, HasSubstr("short.txt"));
+}
+
+TEST_F(TrainGptTest, BadCheckpointsAreNamedAndNothingIsLost) {
+  ASSERT_EQ(shell(train()).exit_code, 0);
+  const auto model = path("out/step-20/model.safetensors");
+  const auto broken = path("broken.safetensors");
+  fs::copy_file(model, broken);
+  fs::resize_file(broken, fs::file_size(broken) / 2);
+  const auto truncated = shell(train("--init_from " + broken));
+  EXPECT_EQ(truncated.exit_code, kExitError);
+  EXPECT_THAT(truncated.output, HasSubstr("broken.safetensors"));
+
+  fs::resize_file(path("out/step-20/optimizer.safetensors"), 100);
+  const auto resumed = shell(train("--init_from resume"));
+  EXPECT_EQ(resumed.exit_code, kExitError);
+  EXPECT_THAT(resumed.output, HasSubstr("optimizer.safetensors"));
+  EXPECT_TRUE(fs::exists(path("out/step-10/model.safetensors")))
+      << "the step before it is still there";
+
+  const auto elsewhere = shell(train("--init_from resume --out_dir " + path("nothing")));
+  EXPECT_EQ(elsewhere.exit_code, kExitError);
+  EXPECT_THAT(elsewhere.output, HasSubstr("no checkpoint"));
+}
+
+TEST_F(TrainGptTest, OutputThatCannotBeWrittenIsAnErrorOnEveryRank) {
+  std::ofstream(path("a_file")) << "not a directory";
+  const auto ran = shell(train("--devices 2 --out_dir " + path("a_file")));
+  EXPECT_EQ(ran.exit_code, kExitError) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("a_file"));
+  EXPECT_THAT(shell(train("--log_json /dev/full")).output, HasSubstr("/dev/full"));
+}
+
+}  // namespace
+}  // namespace weft
