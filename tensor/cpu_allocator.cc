@@ -22,6 +22,7 @@ constexpr std::size_t kClasses =
     static_cast<std::size_t>(kLargestLog2 - kSmallestLog2) * kSteps + 1;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kHugeFrom = std::size_t{8} << 20;  // from here classes are whole huge pages
+constexpr std::size_t kSlack = std::size_t{64} << 20;
 
 // Class 0 holds 64 bytes; class 4k + s holds 2^(6+k) * (4 + s) / 4.
 std::size_t class_bytes(std::size_t index) {
@@ -96,8 +97,9 @@ class CpuAllocator {
     {
       const std::lock_guard lock(mutex_);
       in_use_ -= size;
-      if (size <= limit_) {
-        evict(limit_ - size);
+      const auto room = most_to_keep();
+      if (size <= room) {
+        evict(room - size);
         keep = keep_block(index, block);
         if (keep) cached_ += size;
       }
@@ -127,6 +129,10 @@ class CpuAllocator {
     std::vector<std::byte*> blocks;
     std::uint64_t used_at = 0;
   };
+
+  std::size_t most_to_keep() const {
+    return std::min(limit_, 2 * peak_ + kSlack - in_use_);  // in_use_ <= peak_
+  }
 
   void count_use(std::size_t size) {
     in_use_ += size;

@@ -32,8 +32,9 @@ void free_cpu_memory(std::byte* block, Bytes bytes) noexcept;
 CpuMemoryStats cpu_memory_stats();
 // Gives kept blocks back to the operating system until at most `keep` remain.
 void trim_cpu_memory(Bytes keep = Bytes(0));
-// How much may be kept: a quarter of this machine's memory unless set. Beyond it, the classes used
-// least recently are given back first. 0 keeps nothing.
+// How much may be kept: a quarter of this machine's memory unless set; in any case no more than
+// lets the process hold twice its peak use (and 64 MiB), so that sizes that change all the time do
+// not pile up. Beyond it, the classes used least recently are given back first. 0 keeps nothing.
 void set_cpu_memory_limit(Bytes limit);
 
 }  // namespace weft::tensor

@@ -112,7 +112,10 @@ class Tensor {
   void backward(const Tensor& gradient = {}) const;
   Tensor detach() const;
   // Called, on the thread that runs backward, each time this leaf's gradient for the current
-  // backward() is complete (all its uses in the graph are done). Gives an id for remove_hook().
+  // backward() is complete (all its uses in the graph are done), with grad mode off; not for leaves
+  // that nothing reached. Leaves come in the order in which their gradients are complete, the same
+  // every time. Gives an id for remove_hook(). A hook that owns its leaf is a cycle: use the
+  // argument.
   std::int64_t on_grad_ready(std::function<void(const Tensor& leaf)> hook) const;
   void remove_hook(std::int64_t id) const;
 

@@ -24,6 +24,19 @@ bool shares_elements(const TensorImpl& a) {
   return false;
 }
 
+// One past the last element in memory, in bytes of the storage; strides are never negative.
+std::int64_t end_of(const TensorImpl& a) {
+  std::int64_t last = a.offset;
+  for (std::size_t i = 0; i < a.shape.size(); ++i) last += (a.shape[i] - 1) * a.strides[i];
+  return (last + 1) * size_of(a.dtype).value;
+}
+
+bool may_overlap(const TensorImpl& a, const TensorImpl& b) {
+  return a.storage == b.storage && a.numel > 0 && b.numel > 0 &&
+         a.offset * size_of(a.dtype).value < end_of(b) &&
+         b.offset * size_of(b.dtype).value < end_of(a);
+}
+
 void copy_elements(const TensorImpl& to, void* to_data, const TensorImpl& from,
                    const void* from_data) {
   if (to.numel == 0) return;
@@ -82,13 +95,12 @@ void Tensor::copy_(const Tensor& source) const {
     fail<InvalidArgument>("copy_: shape {} does not broadcast to {}", to_string(from.shape),
                           to_string(impl.shape));
   }
-  const bool same = from.storage == impl.storage;
-  if (same && data() == source.data() && from.shape == impl.shape && from.dtype == impl.dtype &&
-      from.strides == impl.strides) {
+  const bool overlap = may_overlap(impl, from);
+  if (overlap && impl.offset == from.offset && from.shape == impl.shape &&
+      from.dtype == impl.dtype && from.strides == impl.strides) {
     return;
   }
-  // Two views of one storage may overlap: go by way of a copy.
-  const auto separate = same ? copy_of(source, impl.dtype) : source;
+  const auto separate = overlap ? copy_of(source, impl.dtype) : source;
   copy_elements(impl, data(), *separate.impl(), separate.data());
 }
 

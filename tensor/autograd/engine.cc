@@ -34,7 +34,10 @@ bool lies_in(const Tensor& gradient, const Tensor& buffer) {
 // `sum` contiguous, of one shape and dtype with `term`.
 void add_into(const Tensor& sum, const Tensor& term) {
   if (sum.numel() == 0) return;
-  if (term.is_contiguous()) {
+  if (term.storage() == sum.storage() && !lies_in(term, sum)) {  // may overlap out of step
+    const auto separate = term.clone();
+    kernels::accumulate(sum.dtype(), Elems(sum.numel()), sum.data(), separate.data());
+  } else if (term.is_contiguous()) {
     kernels::accumulate(sum.dtype(), Elems(sum.numel()), sum.data(), term.data());
   } else {
     kernels::accumulate(sum.dtype(), sum.shape(), {sum.data(), sum.strides()},

@@ -189,5 +189,15 @@ TEST(GradReadyTest, TransposedGradientsOfTheBufferAreCopied) {
   EXPECT_THAT(buffer.to_vector<float>(), ElementsAre(1, 3, 2, 4));
 }
 
+TEST(GradReadyTest, AGradientMayBeTheSeedOfTheNextBackward) {
+  auto w = Tensor::from(std::vector<float>{1, 2, 3, 4}, {2, 2});
+  w.set_requires_grad(true);
+  w.set_grad(Tensor::from(std::vector<float>{1, 2, 3, 4}, {2, 2}));
+  w.view({2, 2}).backward(w.grad());
+  EXPECT_THAT(w.grad().to_vector<float>(), ElementsAre(2, 4, 6, 8));
+  w.transpose(0, 1).backward(w.grad());
+  EXPECT_THAT(w.grad().to_vector<float>(), ElementsAre(4, 10, 10, 16));
+}
+
 }  // namespace
 }  // namespace weft::tests

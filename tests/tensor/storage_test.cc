@@ -2,8 +2,13 @@
 #include "tensor/storage.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -86,6 +91,44 @@ TEST(StorageTest, ExhaustionNamesTheSizes) {
   EXPECT_THROW(Storage::allocate(Bytes(-1)), InvalidArgument);
   EXPECT_THROW(Storage::borrow(nullptr, Bytes(8), nullptr), InvalidArgument);
 }
+
+TEST(StorageTest, ChangingSizesDoNotPileUp) {
+  tensor::trim_cpu_memory();
+  Storage::allocate(Bytes(200 << 20)).reset();
+  for (int i = 1; i < 60; ++i) Storage::allocate(Bytes(std::int64_t{i} * (3 << 20))).reset();
+  const auto stats = tensor::cpu_memory_stats();
+  EXPECT_LE(stats.cached + stats.in_use, stats.peak_in_use * 2 + 64_MiB);
+  tensor::trim_cpu_memory();
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// In a process of its own whose address space is bounded: what is kept makes room, then an error.
+void exhaust_memory() {
+  const std::int64_t size = std::int64_t{256} << 20;
+  Storage::allocate(Bytes(size)).reset();  // kept
+  std::ifstream statm("/proc/self/statm");
+  std::int64_t pages = 0;
+  statm >> pages;
+  rlimit limit{};
+  limit.rlim_cur = limit.rlim_max =
+      static_cast<rlim_t>(pages) * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + (64 << 20);
+  ::setrlimit(RLIMIT_AS, &limit);
+  const auto larger =
+      Storage::allocate(Bytes(size + (8 << 20)));  // only if the first is given back
+  try {
+    Storage::allocate(Bytes(2 * size));
+  } catch (const IoError& error) {
+    std::fprintf(stderr, "%s", error.what());
+    std::exit(tensor::cpu_memory_stats().cached == Bytes(0) ? 0 : 1);
+  }
+  std::exit(2);
+}
+
+TEST(StorageDeathTest, KeptMemoryMakesRoomBeforeAnythingFails) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(exhaust_memory(), ::testing::ExitedWithCode(0), "536870912 bytes");
+}
+#endif
 
 TEST(StorageTest, EmptyStorageHasNoMemory) {
   const auto storage = Storage::allocate(Bytes(0));

@@ -150,6 +150,12 @@ TEST(TensorTest, OverlappingCopiesGoByWayOfATemporary) {
   const auto square = Tensor::arange(4).view({2, 2});
   square.copy_(square.transpose(0, 1));
   EXPECT_THAT(square.to_vector<float>(), ElementsAre(0, 2, 1, 3));
+  const auto halves = Tensor::arange(4);
+  halves.narrow(0, 0, 2).copy_(halves.narrow(0, 2, 2));
+  EXPECT_THAT(halves.to_vector<float>(), ElementsAre(2, 3, 2, 3));
+  const auto rows = Tensor::arange(6).view({2, 3});
+  rows.copy_(rows.select(0, 1));  // broadcasts onto itself
+  EXPECT_THAT(rows.to_vector<float>(), ElementsAre(3, 4, 5, 3, 4, 5));
 }
 
 TEST(TensorTest, ExpandedTensorsAreNotWrittenTo) {
