@@ -257,5 +257,40 @@ TEST(TrainingCheckpoint, DamageIsNamedAndNothingIsLoaded) {
   EXPECT_NO_THROW(load());
 }
 
+// Whatever is done to state.json, the answer is a state or an error of ours that names it.
+TEST(TrainingCheckpoint, MutatedStatesNeverCrash) {
+  const TempDir dir;
+  Training training(1);
+  const auto step = training.save(dir.path(), 4);
+  const auto good = read_file(step / "state.json");
+  tensor::Generator generator(7);
+  int refused = 0;
+  for (int round = 0; round < 1500; ++round) {
+    auto text = good;
+    const auto at = generator.next_below(text.size());
+    switch (generator.next_below(4)) {
+      case 0:
+        text[at] = static_cast<char>(text[at] ^ (1 << generator.next_below(8)));
+        break;
+      case 1:
+        text[at] = "{}[]\",:-0123456789e."[generator.next_below(20)];
+        break;
+      case 2:
+        text.erase(at, 1 + generator.next_below(20));
+        break;
+      default:
+        text.resize(at);
+    }
+    write_file(step / "state.json", text);
+    try {
+      checkpoint::load_training(step, training.model, &training.optimizer);
+    } catch (const Error& error) {
+      ASSERT_THAT(error.what(), testing::HasSubstr(step.string())) << text;
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 750);
+}
+
 }  // namespace
 }  // namespace weft::nn_test
