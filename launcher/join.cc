@@ -1,0 +1,67 @@
+#include "launcher/join.h"
+
+#include "launcher/environment/detect.h"
+#include "launcher/job/cuda_devices.h"
+#include "launcher/job/devices.h"
+#include "launcher/job/launch_error.h"
+#include "launcher/job/spawn.h"
+
+namespace weft::launcher {
+namespace {
+
+// A launcher has started as many ranks as it was told; the code may not want another number.
+void check_world(const ClusterEnvironment& environment, const FabricSettings& settings) {
+  if (environment.num_nodes > 0 && settings.num_nodes > 1 &&
+      settings.num_nodes != environment.num_nodes) {
+    fail<InvalidArgument>(
+        "Fabric(): num_nodes={} conflicts with the value {} of the job that {} started.",
+        settings.num_nodes, environment.num_nodes, environment.name);
+  }
+}
+
+Membership join_weft_job(const ClusterEnvironment& environment) {
+  return {Communicator::connect(comm::ConnectOptions::from_environment()), environment.local_rank,
+          environment.node_rank};
+}
+
+Membership start_here(const FabricSettings& settings) {
+  if (settings.num_nodes > 1) {
+    fail<InvalidArgument>(
+        "Fabric::launch(): num_nodes={} needs one command on every node: weft run --num-nodes={} "
+        "--node-rank=N "
+        "--main-address=HOST --secret-file=FILE PROGRAM",
+        settings.num_nodes, settings.num_nodes);
+  }
+  const auto machine = read_machine();
+  const auto devices =
+      resolve_devices(settings.accelerator, settings.devices, machine, cuda_device_count());
+  if (devices.count == 1) return {Communicator::self(), 0, 0};
+  SpawnOptions options;
+  options.ranks = devices.count;
+  options.automatic = devices.automatic;
+  return {Communicator::connect(launch_ranks_from_here(options)), 0, 0};
+}
+
+}  // namespace
+
+Membership join(const FabricSettings& settings) {
+  try {
+    const auto environment = detect();
+    if (environment.name == "weft") {
+      check_world(environment, settings);
+      return join_weft_job(environment);
+    }
+    if (environment.world_size > 1) {
+      fail<Unsupported>(
+          "Fabric::launch(): this process is rank {} of {} of a job that {} started; this version "
+          "of weft joins the jobs of "
+          "weft run. Start the program with: weft run --devices={} PROGRAM",
+          environment.rank, environment.world_size, environment.name, environment.world_size);
+    }
+    return start_here(settings);
+  } catch (const LaunchError& error) {
+    throw InvalidArgument(error.what());
+  }
+}
+
+}  // namespace weft::launcher
