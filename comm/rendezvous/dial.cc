@@ -171,10 +171,8 @@ class Attempt {
   // From here on the store may count us as connected, so only the whole time bounds the wait.
   Dialled join() {
     constexpr const char* kWhen = "while joining";
-    const Frame frame = make_frame(FrameType::join, encode(JoinBody{::getpid(), this_host()}));
-    const auto head = encode(frame.header);
-    Blob bytes(head.begin(), head.end());
-    bytes.insert(bytes.end(), frame.body->begin(), frame.body->end());
+    const Blob bytes =
+        to_bytes(make_frame(FrameType::join, encode(JoinBody{::getpid(), this_host()})));
     write(bytes, deadline_, kWhen);
     const FrameHeader header =
         decode_header(read(FrameHeader::kBytes, deadline_, kWhen), 4 * kFailureTextBytesMax);

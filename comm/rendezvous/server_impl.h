@@ -17,7 +17,6 @@
 
 namespace weft::comm {
 
-inline constexpr std::chrono::milliseconds kVerdictWindow{100};
 // A peer that has this many calls under way at once is not one of ours.
 inline constexpr int kCallsMax = 4096;
 

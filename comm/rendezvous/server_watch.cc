@@ -73,7 +73,7 @@ void StoreServer::Impl::hear(Failure told) {
   const bool first = !jury.has_heard();
   if (jury.hear(told)) return announce();
   if (!first) return;
-  verdict_timer.expires_after(kVerdictWindow);
+  verdict_timer.expires_after(options.verdict_window);
   verdict_timer.async_wait([this](const asio::error_code& error) {
     if (!error && !failure) announce();
   });

@@ -4,7 +4,7 @@
 //
 // The server decides what a failure was. Reports arrive from different sides (an agent saw a child
 // die by a signal, a rank posted its own error, a connection closed, peers complain); the first
-// opens a short window (kVerdictWindow), in which a more telling one may arrive: agent's word >
+// opens a short window (verdict_window), in which a more telling one may arrive: agent's word >
 // rank's own error > closed control connection or missed heartbeats > complaint of a peer. Then one
 // Failure is announced to everyone, the same to all, and kept for whoever asks later.
 #pragma once
@@ -49,6 +49,8 @@ struct StoreServerOptions {
   std::chrono::milliseconds heartbeat_timeout{3000};
   std::chrono::milliseconds handshake_timeout{5000};
   int max_pending_handshakes = 256;  // beyond that the oldest pending one is dropped
+  // How long a more telling report may take to arrive after the first.
+  std::chrono::milliseconds verdict_window{100};
 };
 
 // Runs on a thread of its own. Thread-safe.

@@ -71,6 +71,13 @@ Frame make_frame(FrameType type, Blob body, std::uint64_t id, std::uint8_t code)
   return frame;
 }
 
+Blob to_bytes(const Frame& frame) {
+  ByteWriter out;
+  out.bytes(encode(frame.header));
+  if (frame.body) out.bytes(*frame.body);
+  return out.take();
+}
+
 Blob encode(const JoinBody& join) {
   ByteWriter out;
   out.integer(join.pid);

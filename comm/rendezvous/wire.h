@@ -56,6 +56,7 @@ struct Frame {
   SharedBlob body;  // null: empty
 };
 Frame make_frame(FrameType type, Blob body = {}, std::uint64_t id = 0, std::uint8_t code = 0);
+Blob to_bytes(const Frame& frame);  // as it goes over the wire
 std::uint8_t code_byte(ErrorCode code);
 
 struct JoinBody {
