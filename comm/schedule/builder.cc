@@ -25,6 +25,14 @@ Slice Builder::new_scratch(int wide_chunk, int count) {
 }
 
 StepId Builder::add(Step step) {
+  const auto exists = [&](Slice slice) {
+    return slice.chunk >= 0 && slice.count >= 0 &&
+           slice.chunk + slice.count <= chunk_count(schedule_, slice.buffer);
+  };
+  WEFT_ASSERT((step.from.count == 0 || exists(step.from)) &&
+                  (step.to.count == 0 || exists(step.to)) &&
+                  std::ranges::all_of(step.operands, exists),
+              "steps name chunks that exist");
   schedule_.lanes = std::max({schedule_.lanes, step.lane + 1, step.send_lane + 1});
   schedule_.steps.push_back(std::move(step));
   return static_cast<StepId>(schedule_.steps.size()) - 1;

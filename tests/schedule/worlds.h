@@ -1,13 +1,14 @@
 // Schedules of all ranks at once, as the tests of this room need them.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <string>
 #include <vector>
 
 #include "comm/algorithms/algorithms.h"
 #include "comm/passes/passes.h"
 #include "comm/schedule/schedule.h"
-#include "fmt/format.h"
 
 namespace weft::comm {
 
