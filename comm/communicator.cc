@@ -37,6 +37,7 @@ Communicator::Impl::~Impl() {
          engine->in_flight()},
         Failure::Source::self);
   }
+  before_close();
   engine->close(!unwinding);
 }
 

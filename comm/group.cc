@@ -1,18 +1,10 @@
 #include "comm/group.h"
 
-#include <unistd.h>
-
 #include <utility>
 
 #include "comm/execute/call.h"
 
 namespace weft::comm {
-
-std::string this_host() {
-  char name[256] = {};
-  if (gethostname(name, sizeof name - 1) != 0) return "unknown-host";
-  return name;
-}
 
 Failure failure_of(const Trouble& trouble, const std::vector<Member>& members, int rank) {
   Failure failure;

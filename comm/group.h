@@ -22,8 +22,6 @@ struct Member {
   std::int64_t pid = 0;
 };
 
-std::string this_host();
-
 // What a rank of a group would report about `trouble`, and what it throws.
 Failure failure_of(const Trouble& trouble, const std::vector<Member>& members, int rank);
 Verdict verdict_of(const Failure& failure, const std::string& operation);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -53,6 +54,7 @@ struct Communicator::Impl {
   std::string name = "world";  // the same on all ranks, no other communicator's; keys splits
   std::uint32_t splits = 0;
   int exceptions_at_birth;
+  std::function<void()> before_close = [] {};
 
   void run(Prepared prepared) { engine->run(std::move(prepared.operation), prepared.buffers); }
   Work start(Prepared prepared);

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "comm/impl.h"
+#include "comm/rendezvous/wire.h"
 #include "comm/transport/inproc/mesh.h"
 
 namespace weft::comm {

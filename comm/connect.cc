@@ -1,0 +1,194 @@
+// How processes become a communicator: meet at the store, exchange addresses, form the mesh.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "comm/greeting.h"
+#include "comm/impl.h"
+#include "comm/job.h"
+#include "comm/rendezvous/wire.h"
+#include "comm/transport/tcp/form.h"
+#include "comm/transport/tcp/interface.h"
+
+namespace weft::comm {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+// What a rank tells the others about itself.
+struct Introduction {
+  Member member;
+  tcp::Endpoint endpoint;
+  int lanes = 1;
+};
+
+Blob encode(const Introduction& mine) {
+  const nlohmann::json json = {{"rank", mine.member.job_rank}, {"host", mine.member.host},
+                               {"pid", mine.member.pid},       {"address", mine.endpoint.address},
+                               {"port", mine.endpoint.port},   {"lanes", mine.lanes}};
+  const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return {text.begin(), text.end()};
+}
+
+Introduction decode(const Blob& blob) {
+  const auto json = nlohmann::json::parse(blob.begin(), blob.end());
+  Introduction theirs;
+  theirs.member.job_rank = json.at("rank").get<int>();
+  theirs.member.host = json.at("host").get<std::string>();
+  theirs.member.pid = json.at("pid").get<std::int64_t>();
+  theirs.endpoint.address = json.at("address").get<std::string>();
+  theirs.endpoint.port = json.at("port").get<std::uint16_t>();
+  theirs.lanes = json.at("lanes").get<int>();
+  return theirs;
+}
+
+void check(const ConnectOptions& options) {
+  const auto demand = [&](bool holds, const char* what, const auto& found, const char* expected) {
+    if (holds) return;
+    fail<InvalidArgument>("rank {}: connect: {} is {}, expected {}", options.rank, what, found,
+                          expected);
+  };
+  demand(options.world_size >= 1, "world_size", options.world_size, "1 or more");
+  demand(options.rank >= 0 && options.rank < options.world_size, "rank", options.rank,
+         "0 to world_size - 1");
+  demand(options.lanes >= 1 && options.lanes <= 16, "lanes", options.lanes, "1 to 16");
+  demand(options.connect_timeout.count() > 0, "connect_timeout", options.connect_timeout.count(),
+         "a positive time");
+  demand(options.operation_timeout.count() > 0, "operation_timeout",
+         options.operation_timeout.count(), "a positive time");
+  check_algorithm(options.algorithm, fmt::format("rank {}: connect", options.rank));
+  if (options.world_size == 1) return;
+  demand(options.store_port >= 1 && options.store_port <= 65535, "store_port", options.store_port,
+         "1 to 65535");
+  demand(options.secret.size() == Secret().size(), "the secret's length", options.secret.size(),
+         "32 bytes: start the program with `weft run`, or set WEFT_SECRET_FILE on every rank");
+  demand(options.transport != TransportKind::inproc, "transport", "inproc",
+         "tcp or auto among processes; inproc is for Communicator::in_process()");
+}
+
+void check_reachable(const std::vector<Introduction>& all) {
+  for (const Introduction& one : all) {
+    const auto abroad = std::find_if(all.begin(), all.end(), [&](const Introduction& other) {
+      return other.member.host != one.member.host;
+    });
+    if (abroad == all.end() || !tcp::is_loopback(one.endpoint.address)) continue;
+    fail<InvalidArgument>(
+        "rank {} ({}) listens on {}, where rank {} ({}) cannot reach it; set the interface "
+        "(--interface or WEFT_INTERFACE) to one that both hosts share",
+        one.member.job_rank, one.member.host, one.endpoint.address, abroad->member.job_rank,
+        abroad->member.host);
+  }
+}
+
+class TcpHome final : public Home {
+ public:
+  TcpHome(std::shared_ptr<Job> job, const ConnectOptions& options, std::string address)
+      : job_(std::move(job)), options_(options), address_(std::move(address)) {}
+
+  // All members call this with the same key, members and (implied) rank order.
+  std::unique_ptr<Communicator::Impl> make(const std::string& name, const std::vector<int>& ranks,
+                                           int rank, bool whole_job);
+
+  std::unique_ptr<Communicator::Impl> make_child(Communicator::Impl& parent, const std::string& key,
+                                                 const std::vector<int>& members,
+                                                 int rank) override {
+    std::vector<int> ranks;
+    for (const int member : members) ranks.push_back(parent.supervisor->name_of(member));
+    return make(key, ranks, rank, false);
+  }
+
+ private:
+  std::vector<Introduction> introduce(const std::string& name, const std::vector<int>& ranks,
+                                      const tcp::Endpoint& endpoint);
+
+  std::shared_ptr<Job> job_;
+  ConnectOptions options_;
+  std::string address_;
+};
+
+std::vector<Introduction> TcpHome::introduce(const std::string& name, const std::vector<int>& ranks,
+                                             const tcp::Endpoint& endpoint) {
+  Introduction mine;
+  mine.member = {job_->self().rank, this_host(), getpid()};
+  mine.endpoint = endpoint;
+  mine.lanes = options_.lanes;
+  std::vector<Introduction> all;
+  for (const Blob& blob : job_->store().exchange("comm/" + name + "/introduction", ranks,
+                                                 encode(mine), options_.connect_timeout)) {
+    all.push_back(decode(blob));
+    if (all.back().lanes != mine.lanes) {
+      fail<Mismatch>("connect: rank {} has {} lanes, rank {} has {}; set the same on all ranks",
+                     mine.member.job_rank, mine.lanes, all.back().member.job_rank,
+                     all.back().lanes);
+    }
+  }
+  return all;
+}
+
+std::unique_ptr<Communicator::Impl> TcpHome::make(const std::string& name,
+                                                  const std::vector<int>& ranks, int rank,
+                                                  bool whole_job) {
+  tcp::Listener listener(address_);
+  const std::vector<Introduction> all = introduce(name, ranks, listener.endpoint());
+  check_reachable(all);
+  tcp::FormOptions form;
+  form.rank = rank;
+  form.size = static_cast<int>(ranks.size());
+  form.lanes = options_.lanes;
+  form.names = ranks;
+  form.timeout = options_.connect_timeout;
+  form.check = [&] {
+    if (const auto failure = job_->store().failure()) {
+      const Verdict verdict = verdict_of(*failure, "connect");
+      throw_error(verdict.code, verdict.message);
+    }
+  };
+  std::vector<Member> members;
+  int here = 0;
+  for (const Introduction& one : all) {
+    form.endpoints.push_back(one.endpoint);
+    members.push_back(one.member);
+    here += one.member.host == this_host() ? 1 : 0;
+  }
+  const auto greeter = make_greeter(job_->identity(), job_->self(), name, ranks);
+  std::unique_ptr<Mesh> mesh = std::move(listener).form(form, *greeter);
+  // Nobody goes on before everybody stands: whoever cannot join fails all.
+  job_->store().exchange("comm/" + name + "/ready", ranks, {}, options_.connect_timeout);
+
+  Settings settings;
+  settings.lanes = options_.lanes;
+  settings.algorithm = options_.algorithm;
+  settings.engine.operation_timeout = options_.operation_timeout;
+  settings.engine.crowded = here > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
+  auto impl = std::make_unique<Communicator::Impl>(
+      std::move(mesh), make_store_supervisor(job_, name, whole_job, std::move(members), rank),
+      std::make_shared<TcpHome>(job_, options_, address_), settings);
+  impl->name = name;
+  job_->enlist(impl->engine.get());
+  impl->before_close = [job = job_, engine = impl->engine.get()] { job->dismiss(engine); };
+  return impl;
+}
+
+}  // namespace
+
+Communicator Communicator::connect(const ConnectOptions& options) {
+  check(options);
+  if (options.world_size == 1 && options.store_port == 0) return self();
+  JobIdentity identity;
+  identity.job_id = options.job_id;
+  identity.epoch = options.epoch;
+  std::copy_n(options.secret.begin(), std::min(options.secret.size(), identity.secret.size()),
+              identity.secret.begin());
+  const auto job =
+      std::make_shared<Job>(identity, PeerIdentity{options.rank, options.world_size}, options);
+  const std::string address = tcp::choose_address(options.interface, job->store().local_address());
+  std::vector<int> ranks(static_cast<std::size_t>(options.world_size));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return Communicator(TcpHome(job, options, address).make("world", ranks, options.rank, true));
+}
+
+}  // namespace weft::comm

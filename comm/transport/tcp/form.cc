@@ -1,0 +1,37 @@
+#include "comm/transport/tcp/form.h"
+
+#include <utility>
+
+#include "comm/transport/tcp/former.h"
+#include "kernels/base/error.h"
+
+namespace weft::comm::tcp {
+
+struct Listener::Impl {
+  asio::io_context io;
+  asio::ip::tcp::acceptor acceptor{io};
+};
+
+Listener::Listener(const std::string& address) : impl_(std::make_unique<Impl>()) {
+  try {
+    const asio::ip::tcp::endpoint wished(asio::ip::make_address(address), 0);
+    impl_->acceptor.open(wished.protocol());
+    impl_->acceptor.bind(wished);
+    impl_->acceptor.listen(asio::socket_base::max_listen_connections);
+    endpoint_ = {address, impl_->acceptor.local_endpoint().port()};
+  } catch (const std::system_error& error) {
+    fail<IoError>("cannot listen on {}: {}; is it an address of this host?", address,
+                  error.code().message());
+  }
+}
+
+Listener::~Listener() = default;
+Listener::Listener(Listener&&) noexcept = default;
+
+std::unique_ptr<Mesh> Listener::form(const FormOptions& options, Greeter& greeter) && {
+  const std::unique_ptr<Impl> impl = std::move(impl_);
+  Former former(impl->io, impl->acceptor, options, greeter);
+  return former.run();
+}
+
+}  // namespace weft::comm::tcp
