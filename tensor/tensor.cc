@@ -62,6 +62,11 @@ Tensor Tensor::wrap(std::shared_ptr<Storage> storage, Shape shape, DType dtype,
     fail<InvalidArgument>("wrap: shape {} of {} at element {} does not fit a storage of {} bytes",
                           to_string(shape), name_of(dtype), offset, storage->bytes().value);
   }
+  const auto address = reinterpret_cast<std::uintptr_t>(storage->data());
+  if (address % size_of(dtype).size() != 0) {
+    fail<InvalidArgument>("wrap: memory at {} is not aligned to elements of {}; copy it instead",
+                          static_cast<const void*>(storage->data()), name_of(dtype));
+  }
   auto strides = contiguous_strides(shape);
   return make_tensor(std::move(storage), std::move(shape), std::move(strides), offset, dtype);
 }

@@ -49,7 +49,7 @@ class Tensor {
     return from(std::span<const T>(values), std::move(shape));
   }
   static Tensor wrap(std::shared_ptr<Storage> storage, Shape shape, DType dtype,
-                     std::int64_t offset = 0);  // contiguous view
+                     std::int64_t offset = 0);  // contiguous view, aligned to its elements
 
   bool defined() const { return impl_ != nullptr; }
   const Shape& shape() const;

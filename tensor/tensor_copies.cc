@@ -56,6 +56,20 @@ Tensor copy_of(const Tensor& source, DType dtype) {
 
 }  // namespace
 
+void add_into(const Tensor& sum, const Tensor& term) {
+  const auto& to = *sum.impl();
+  const auto& from = *term.impl();
+  if (to.numel == 0) return;
+  const bool in_step = to.offset == from.offset && to.strides == from.strides;
+  if (may_overlap(to, from) && !in_step) {
+    add_into(sum, copy_of(term, from.dtype));
+  } else if (to.contiguous && from.contiguous) {
+    kernels::accumulate(to.dtype, Elems(to.numel), sum.data(), term.data());
+  } else {
+    kernels::accumulate(to.dtype, to.shape, {sum.data(), to.strides}, {term.data(), from.strides});
+  }
+}
+
 Tensor Tensor::contiguous() const {
   if (is_contiguous()) return *this;
   return clone();

@@ -49,6 +49,8 @@ struct TensorImpl {
 // A tensor over part of a storage, without history. Checks that it fits.
 Tensor make_tensor(std::shared_ptr<Storage> storage, Shape shape, Strides strides,
                    std::int64_t offset, DType dtype);
+// sum += term, of one shape and dtype, any strides; they may share memory. Not recorded.
+void add_into(const Tensor& sum, const Tensor& term);
 // The impl, or InvalidArgument naming the operation.
 TensorImpl& require_defined(const Tensor& tensor, std::string_view operation);
 

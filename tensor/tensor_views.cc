@@ -156,9 +156,10 @@ Tensor Tensor::narrow(std::int64_t d, std::int64_t start, std::int64_t length) c
       view_of(base, std::move(shape), base.strides, base.offset + start * base.strides[at]);
   if (!autograd::should_record({*this})) return result;
   return record("narrow", std::move(result), {*this},
-                [from = base.shape, d, start, length](const Tensor& grad) -> std::vector<Tensor> {
-                  auto whole = Tensor::zeros(from, {grad.dtype(), grad.device()});
-                  whole.narrow(d, start, length).copy_(grad);
+                [d, start, length](const Tensor& grad) -> std::vector<Tensor> {
+                  // Slices of one tensor, a split say, meet here without a whole one for each.
+                  auto whole = autograd::summed_gradient(0);
+                  add_into(whole.narrow(d, start, length), grad);
                   return {std::move(whole)};
                 });
 }

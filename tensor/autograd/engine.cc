@@ -4,7 +4,6 @@
 #include <unordered_map>
 
 #include "kernels/base/check.h"
-#include "kernels/elementwise.h"
 #include "tensor/tensor_impl.h"
 
 namespace weft::tensor::autograd {
@@ -31,20 +30,6 @@ bool lies_in(const Tensor& gradient, const Tensor& buffer) {
   return buffer.defined() && gradient.data() == buffer.data() && gradient.is_contiguous();
 }
 
-// `sum` contiguous, of one shape and dtype with `term`.
-void add_into(const Tensor& sum, const Tensor& term) {
-  if (sum.numel() == 0) return;
-  if (term.storage() == sum.storage() && !lies_in(term, sum)) {  // may overlap out of step
-    const auto separate = term.clone();
-    kernels::accumulate(sum.dtype(), Elems(sum.numel()), sum.data(), separate.data());
-  } else if (term.is_contiguous()) {
-    kernels::accumulate(sum.dtype(), Elems(sum.numel()), sum.data(), term.data());
-  } else {
-    kernels::accumulate(sum.dtype(), sum.shape(), {sum.data(), sum.strides()},
-                        {term.data(), term.strides()});
-  }
-}
-
 class Run {
  public:
   explicit Run(const Tensor& root) : outer_(current()) {
@@ -62,6 +47,7 @@ class Run {
 
   void execute(const Tensor& gradient);
   Tensor empty_gradient(const Tensor& input);
+  Tensor summed_gradient(std::size_t input);
   void after(std::function<void()> callback) { callbacks_.push_back(std::move(callback)); }
   std::vector<Tensor> leaves() const;
 
@@ -72,6 +58,7 @@ class Run {
     Tensor gradient;        // what has arrived so far
     std::int64_t uses = 0;  // still to be accounted for
     Index first_edge = 0;   // into targets_
+    bool extended = false;  // summed_gradient() gave `gradient` out to be added to
     bool lent = false;      // the leaf's buffer was given out by empty_gradient()
   };
   static constexpr Index kNone = ~Index{0};
@@ -83,13 +70,15 @@ class Run {
   void accumulate(State& state, Tensor gradient);
   void finish_leaf(State& state);
   bool buffer_is_free(const State& state) const;
+  bool may_add_to(const State& state) const;
 
   std::vector<State> states_;
   std::vector<Index> targets_;  // of every edge of every node
   std::unordered_map<const void*, Index> index_;
   std::priority_queue<std::pair<std::uint64_t, Index>> ready_;  // by sequence, the latest first
   std::vector<std::function<void()>> callbacks_;
-  Run* outer_;  // backward may run inside a Backward or a hook
+  std::span<const Index> running_;  // targets of the node whose Backward runs
+  Run* outer_;                      // backward may run inside a Backward or a hook
 };
 
 Index Run::index_of(const std::shared_ptr<Node>& node, const std::shared_ptr<TensorImpl>& leaf) {
@@ -139,7 +128,9 @@ void Run::run_node(Index index) {
   const auto first = states_[index].first_edge;
   std::vector<Tensor> gradients;
   if (gradient.defined()) {
+    running_ = std::span(targets_).subspan(first, node->edges.size());
     gradients = node->backward(gradient);
+    running_ = {};
     WEFT_ASSERT(gradients.size() == node->edges.size(), node->name);
   } else {
     gradients.resize(node->edges.size());  // nothing flows through here, but uses are accounted for
@@ -179,14 +170,20 @@ bool Run::buffer_is_free(const State& state) const {
   return leaf.buffer.defined() && !leaf.grad.defined() && !state.lent;
 }
 
+bool Run::may_add_to(const State& state) const {
+  const bool in_buffer =
+      state.leaf && state.leaf->leaf && lies_in(state.gradient, state.leaf->leaf->buffer);
+  return in_buffer || is_ours_alone(state.gradient);
+}
+
 void Run::accumulate(State& state, Tensor gradient) {
   if (!state.gradient.defined()) {
     state.gradient = std::move(gradient);
     return;
   }
-  const bool in_buffer =
-      state.leaf && state.leaf->leaf && lies_in(state.gradient, state.leaf->leaf->buffer);
-  if (in_buffer || is_ours_alone(state.gradient)) {
+  if (state.extended && gradient.same_as(state.gradient)) {
+    state.extended = false;
+  } else if (may_add_to(state)) {
     add_into(state.gradient, gradient);
   } else if (is_ours_alone(gradient)) {
     add_into(gradient, state.gradient);
@@ -233,6 +230,23 @@ Tensor Run::empty_gradient(const Tensor& input) {
   return Tensor::empty(input.shape(), {input.dtype(), input.device()});
 }
 
+Tensor Run::summed_gradient(std::size_t input) {
+  WEFT_ASSERT(input < running_.size() && running_[input] != kNone,
+              "summed_gradient() of an input that needs no gradient");
+  auto& state = states_[running_[input]];
+  if (state.gradient.defined() && may_add_to(state)) {
+    state.extended = true;
+    return state.gradient;
+  }
+  if (!state.gradient.defined() && buffer_is_free(state)) {
+    state.lent = true;
+    state.leaf->leaf->buffer.zero_();
+    return state.leaf->leaf->buffer;
+  }
+  const auto& shape = state.node ? state.node->shape : state.leaf->shape;
+  return Tensor::zeros(shape, {state.node ? state.node->dtype : state.leaf->dtype, {}});
+}
+
 std::vector<Tensor> Run::leaves() const {
   std::vector<Tensor> found;
   for (const auto& state : states_) {
@@ -271,6 +285,12 @@ Tensor empty_gradient(const Tensor& input) {
   require_defined(input, "empty_gradient");
   if (auto* run = Run::current()) return run->empty_gradient(input);
   return Tensor::empty(input.shape(), {input.dtype(), input.device()});
+}
+
+Tensor summed_gradient(std::size_t input) {
+  auto* run = Run::current();
+  if (run == nullptr) fail<InvalidArgument>("summed_gradient: no backward() is running");
+  return run->summed_gradient(input);
 }
 
 void after_backward(std::function<void()> callback) {

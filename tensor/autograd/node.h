@@ -1,6 +1,7 @@
 // How operators take part in autograd.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <span>
 #include <string_view>
@@ -35,6 +36,11 @@ Tensor record(std::string_view name, Tensor output, std::vector<Tensor> inputs, 
 // was written to yet, it is that buffer, and the engine then has nothing to copy. Ask once for
 // each gradient returned, and do not keep it.
 Tensor empty_gradient(const Tensor& input);
+
+// For a Backward that touches only a part of what it has for an input (rows of a table, a slice):
+// the gradient of the running operation's input number `input` as far as this backward() has summed
+// it, zeros where nothing has come yet. Add to it and return it; it is then not added once more.
+Tensor summed_gradient(std::size_t input);
 
 // From a Backward or an on_grad_ready hook: called at the end of the running backward(), on its
 // thread, after the last hook, in the order of the calls. Dropped when backward() throws.

@@ -203,6 +203,50 @@ TEST(AutogradTest, UndefinedGradientsStillCountAsUses) {
   EXPECT_EQ(hooks, 0);
 }
 
+// Adds `value` to element `at` of its input's gradient.
+Tensor poke(const Tensor& input, std::int64_t at, float value, const void** where = nullptr) {
+  return record("poke", Tensor::zeros({1}), {input}, [=](const Tensor&) {
+    const auto sum = tensor::autograd::summed_gradient(0);
+    if (where != nullptr) *where = sum.data();
+    const auto element = sum.narrow(0, at, 1);
+    element.fill_(element.item() + value);
+    return std::vector<Tensor>{sum};
+  });
+}
+
+TEST(AutogradTest, PartsAreAddedToTheSumSoFar) {
+  auto x = leaf_of({0, 0, 0});
+  const auto all = [&] {
+    return poke(x, 0, 1) + poke(x, 2, 5) + ops::sum(x * 10.0) + poke(x, 2, 7);
+  };
+  all().backward();
+  EXPECT_THAT(grad_of(x), ElementsAre(11, 10, 22));
+  all().backward();
+  EXPECT_THAT(grad_of(x), ElementsAre(22, 20, 44));
+  const auto buffer = Tensor::full({3}, -7.0);
+  x.zero_grad();
+  x.set_grad_buffer(buffer);
+  const void *first = nullptr, *second = nullptr;
+  (poke(x, 0, 1, &first) + poke(x, 1, 2, &second)).backward();
+  EXPECT_EQ(first, buffer.data());
+  EXPECT_EQ(second, buffer.data());
+  EXPECT_THAT(buffer.to_vector<float>(), ElementsAre(1, 2, 0));
+  (poke(x, 0, 1, &first) + poke(x, 1, 2)).backward();  // there is a gradient: not into the buffer
+  EXPECT_NE(first, buffer.data());
+  EXPECT_THAT(buffer.to_vector<float>(), ElementsAre(2, 4, 0));
+}
+
+TEST(AutogradTest, SharedGradientsAreNotExtended) {
+  // The first gradient to arrive is held by another node too, when the second wants to add to it.
+  const auto x = leaf_of({1, 1}), y = leaf_of({1, 1});
+  const auto sliced = ops::sum(x.narrow(0, 0, 1));
+  const auto both = x + y;
+  ops::sum(both * both + sliced).backward();
+  EXPECT_THAT(grad_of(x), ElementsAre(6, 4));
+  EXPECT_THAT(grad_of(y), ElementsAre(4, 4));
+  EXPECT_THROW(tensor::autograd::summed_gradient(0), InvalidArgument);
+}
+
 TEST(AutogradTest, BackwardMayRunInsideBackward) {
   // As activation checkpointing does: the inner graph is made and run while the outer one runs.
   const auto w = leaf_of({3});

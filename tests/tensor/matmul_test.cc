@@ -130,6 +130,39 @@ TEST(MatmulTest, Gradients) {
                         {random_tensor({3, 0}, 1), random_tensor({0, 2}, 1)}));
 }
 
+TEST(MatmulTest, RandomBatchesOfRandomLayouts) {
+  tensor::Generator generator(5);
+  const auto pick = [&](std::uint64_t below) {
+    return static_cast<std::int64_t>(generator.next_below(below));
+  };
+  for (std::uint64_t round = 0; round < 300; ++round) {
+    const Shape sizes = {1 + pick(3), 1 + pick(3), 1 + pick(3)};
+    const auto m = 1 + pick(3), k = 1 + pick(3), n = 1 + pick(3);
+    const auto operand = [&](std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
+      Shape wanted = sizes;  // broadcast dimensions, then two of five shuffled in memory
+      for (auto& size : wanted) size = pick(4) == 0 ? 1 : size;
+      wanted.insert(wanted.end(), {rows, cols});
+      std::vector<std::int64_t> order = {0, 1, 2, 3, 4}, back(5);
+      for (std::uint64_t i = 4; i > 0; --i) {
+        std::swap(order[i], order[static_cast<std::size_t>(pick(i + 1))]);
+      }
+      Shape stored(5);
+      for (std::size_t i = 0; i < 5; ++i) {
+        stored[i] = wanted[static_cast<std::size_t>(order[i])];
+        back[static_cast<std::size_t>(order[i])] = static_cast<std::int64_t>(i);
+      }
+      auto tensor = random_tensor(stored, seed).permute(back);
+      while (tensor.size(0) == 1 && pick(2) == 0 && tensor.dim() > 2) tensor = tensor.squeeze(0);
+      return tensor;
+    };
+    const auto a = operand(m, k, 2 * round), b = operand(k, n, 2 * round + 1);
+    expect_product(a, b);
+    if (round % 10 == 0) {
+      EXPECT_TRUE(gradcheck([](const auto& in) { return ops::matmul(in[0], in[1]); }, {a, b}));
+    }
+  }
+}
+
 TEST(MatmulTest, EveryFloatingType) {
   const auto a = random_tensor({17, 33}, 1), b = random_tensor({33, 9}, 2);
   const auto expected = plain_product(a, b);

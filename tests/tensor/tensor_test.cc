@@ -115,6 +115,10 @@ TEST(TensorTest, WrapSeesForeignMemoryAndChecksBounds) {
         ThrowsMessage<InvalidArgument>(HasSubstr("32 bytes")));
     EXPECT_THROW(Tensor::wrap(storage, {2}, DType::f32, -1), InvalidArgument);
     EXPECT_THROW(Tensor::wrap(nullptr, {2}, DType::f32), InvalidArgument);
+    auto* odd = reinterpret_cast<std::byte*>(watch.lock()->data()) + 1;
+    const auto crooked = tensor::Storage::borrow(odd, Bytes(24), watch.lock());
+    EXPECT_THAT([&] { Tensor::wrap(crooked, {2}, DType::f32); },
+                ThrowsMessage<InvalidArgument>(HasSubstr("aligned")));
     storage.reset();
     EXPECT_FALSE(watch.expired());
   }
