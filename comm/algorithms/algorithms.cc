@@ -15,6 +15,7 @@ constexpr Algorithm kAlgorithms[] = {
     {"halving_doubling", halving_doubling_supports, emit_halving_doubling},
     {"direct", direct_supports, emit_direct},
     {"two_shot", two_shot_supports, emit_two_shot},
+    {"recursive_doubling", recursive_doubling_supports, emit_recursive_doubling},
 };
 
 }  // namespace

@@ -10,7 +10,8 @@
 namespace weft::comm {
 
 struct Algorithm {
-  std::string_view name;  // "ring", "tree", "halving_doubling", "direct", "two_shot"
+  // "ring", "tree", "halving_doubling", "direct", "two_shot", "recursive_doubling"
+  std::string_view name;
   bool (*supports)(const Problem& problem);
   Schedule (*emit)(const Problem& problem);  // only where supports() says so
 };

@@ -38,6 +38,8 @@ Schedule emit_binomial_gather(const Problem& problem, const char* algorithm);
 Schedule emit_binomial_scatter(const Problem& problem, const char* algorithm);
 bool halving_doubling_supports(const Problem& problem);
 Schedule emit_halving_doubling(const Problem& problem);
+bool recursive_doubling_supports(const Problem& problem);
+Schedule emit_recursive_doubling(const Problem& problem);
 bool direct_supports(const Problem& problem);
 Schedule emit_direct(const Problem& problem);
 bool two_shot_supports(const Problem& problem);

@@ -17,7 +17,7 @@ namespace {
 constexpr double kTileBytes = 512 << 10;
 // Below this a message is not worth cutting: its fixed cost shows.
 constexpr double kSmallestTileBytes = 64 << 10;
-constexpr int kMaxTiles = 64;  // steps are prepared in advance; more of them hide nothing more
+constexpr int kMaxTiles = 256;  // steps are prepared in advance; more of them hide nothing more
 // One-shot gives every rank n operands of scratch; more than this is no small message any more.
 constexpr double kOneShotScratchBytes = 64 << 20;
 
@@ -79,8 +79,8 @@ Work tree_work(Collective collective, double n, double bytes, const LinkCosts& c
       return {down.rounds, 3 * down.messages, down.bytes, down.bytes};
     case Collective::all_reduce:
       return {2 * down.rounds, 6 * down.messages, 2 * down.bytes, down.bytes};
-    default:  // gather and scatter by one binomial tree; inner ranks copy their own block
-      return {depth, depth, bytes * (n - 1) / n, bytes / n};
+    default:  // gather and scatter by one binomial tree; an inner rank keeps up to half of all
+      return {depth, depth, bytes * (n - 1) / n, bytes / 2};
   }
 }
 
@@ -127,7 +127,7 @@ double message_bytes(std::string_view algorithm, Collective collective, double n
   if (algorithm == "halving_doubling") return bytes / rounds_of(static_cast<int>(n));
   switch (collective) {
     case Collective::all_reduce:
-      return algorithm == "direct" ? bytes : bytes / n;
+      return algorithm == "direct" || algorithm == "recursive_doubling" ? bytes : bytes / n;
     case Collective::broadcast:
     case Collective::reduce:
       return bytes;
@@ -151,6 +151,13 @@ double expected_seconds(std::string_view algorithm, const Problem& problem, Byte
     const double part = size * (n - 1) / n;
     return seconds({2, 2 * (n - 1), 2 * part, size}, costs);
   }
+  if (algorithm == "recursive_doubling") {
+    const bool power = std::has_single_bit(static_cast<unsigned>(problem.world_size));
+    const double rounds = std::bit_width(static_cast<unsigned>(problem.world_size)) - 1;
+    const double messages = rounds + (power ? 0 : 2);
+    return seconds({messages, messages, messages * size, (rounds + (power ? 0 : 1)) * size}, costs);
+  }
+  WEFT_ASSERT(algorithm == "direct", "every algorithm has a model");
   return seconds(direct_work(collective, n, size), costs);
 }
 

@@ -55,7 +55,8 @@ TEST_P(Proofs, EveryCollectiveAndWorldSize) {
 
 TEST_P(Proofs, LargeOddWorlds) {
   const Algorithm& algorithm = *find_algorithm(GetParam());
-  const bool cheap = GetParam() == "tree" || GetParam() == "halving_doubling";
+  const bool cheap = GetParam() == "tree" || GetParam() == "halving_doubling" ||
+                     GetParam() == "recursive_doubling";
   for (const Collective collective : scheduled_collectives()) {
     for (const int n : {127, 255, 257, 1000}) {
       if (!supported(algorithm, collective, n)) continue;
