@@ -100,6 +100,7 @@ Options parse_options(int argc, char** argv) {
   CLI::App app(
       "Times a collective over a range of sizes, with nccl-tests' options, columns and footer.",
       "weft bench");
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   declare(app, options, raw);
   try {
     app.parse(argc, argv);
