@@ -1,10 +1,15 @@
 // The weft command.
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
 #include <csignal>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "launcher/commands/commands.h"
@@ -25,8 +30,14 @@ int run_command_line(int argc, char** argv) {
       "  bench, verify           Measure collectives, prove schedules (weft bench --help)\n\n"
       "weft SUBCOMMAND --help tells more.");
   const std::vector<Command> commands = weft::launcher::register_commands(app);
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  for (const auto& command : commands) {
+    const bool named = !arguments.empty() && arguments[0] == command.app->get_name();
+    if (named && command.take_own) command.take_own(arguments);
+  }
   try {
-    app.parse(argc, argv);
+    std::reverse(arguments.begin(), arguments.end());  // CLI11 wants them so
+    app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     std::fprintf(stderr, "weft: %s\n", error.what());
@@ -42,6 +53,8 @@ int run_command_line(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of write()
+  spdlog::set_default_logger(spdlog::stderr_color_mt("weft"));  // standard output is the ranks'
+  spdlog::set_pattern("weft: %l: %v");
   try {
     return run_command_line(argc, argv);
   } catch (const weft::launcher::LaunchError& error) {

@@ -15,6 +15,8 @@ namespace weft::launcher {
 struct Command {
   CLI::App* app = nullptr;   // as registered below the root
   std::function<int()> run;  // after parsing; gives the exit code
+  // Before parsing: takes away what is not for us (a program and its arguments, say). May be empty.
+  std::function<void(std::vector<std::string>& arguments)> take_own;
 };
 
 std::vector<Command> register_commands(CLI::App& root);

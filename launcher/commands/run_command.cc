@@ -170,7 +170,10 @@ Command add_run_command(CLI::App& root) {
   CLI::App* app = root.add_subcommand("run", "Start PROGRAM as the ranks of a job");
   auto options = std::make_shared<RunOptions>();
   declare_run_options(*app, *options);
-  return {app, [app, options] { return run(*app, *options); }};
+  return {app, [app, options] { return run(*app, *options); },
+          [app, options](std::vector<std::string>& arguments) {
+            take_program(*app, arguments, *options);
+          }};
 }
 
 }  // namespace weft::launcher

@@ -124,23 +124,34 @@ void declare_run_options(CLI::App& app, RunOptions& o) {
   app.add_flag("--no-prefix,--no_prefix", o.no_prefix, "Do not put [rank N] before output lines");
   app.add_flag("--quiet", o.quiet, "Do not show how ranks are placed");
   app.add_flag("--dry-run,--dry_run", o.dry_run, "Show how ranks would be placed, start nothing");
-  app.prefix_command();
   app.footer(
       "weft run [OPTIONS] PROGRAM [ARGS]...\nEverything after PROGRAM belongs to the program.");
 }
 
+void take_program(const CLI::App& app, std::vector<std::string>& arguments, RunOptions& options) {
+  std::size_t at = 1;
+  std::size_t skipped = 0;
+  while (at < arguments.size()) {
+    const std::string& argument = arguments[at];
+    if (argument == "--") {
+      skipped = 1;
+      break;
+    }
+    if (argument.size() < 2 || argument[0] != '-') break;
+    const bool has_value = argument.find('=') != std::string::npos;
+    const CLI::Option* option = has_value ? nullptr : app.get_option_no_throw(argument);
+    at += option != nullptr && option->get_items_expected_max() > 0 ? 2 : 1;
+  }
+  at = std::min(at, arguments.size());
+  const auto cut = arguments.begin() + static_cast<std::ptrdiff_t>(at);
+  options.program.assign(cut + static_cast<std::ptrdiff_t>(skipped), arguments.end());
+  arguments.erase(cut, arguments.end());
+}
+
 void check_run_options(const CLI::App& app, RunOptions& o) {
   o.accelerator_given = app.count("--accelerator") > 0;
-  o.program = app.remaining();
-  const bool separated = !o.program.empty() && o.program.front() == "--";
-  if (separated) o.program.erase(o.program.begin());
-  if (o.program.empty())
+  if (o.program.empty()) {
     refuse(kExitUsage, "which PROGRAM? (weft run [OPTIONS] PROGRAM [ARGS]...)");
-  if (!separated && o.program.front().rfind('-', 0) == 0) {
-    refuse(kExitUsage,
-           "weft run has no option {} (options of the program come after PROGRAM; weft run --help "
-           "lists ours)",
-           o.program.front());
   }
   if (const auto alias = kPrecisionAliases.find(o.precision); alias != kPrecisionAliases.end()) {
     o.precision = alias->second;

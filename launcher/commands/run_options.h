@@ -39,6 +39,10 @@ struct RunOptions {
 // Declares the options on `app`; parsing fills `options`.
 void declare_run_options(CLI::App& app, RunOptions& options);
 
+// Moves PROGRAM and all that follows from `arguments` ("run", options...) to options.program, so
+// that nothing of it is taken for an option of ours or changed by the parser.
+void take_program(const CLI::App& app, std::vector<std::string>& arguments, RunOptions& options);
+
 // After parsing: ranges and what must go together. Throws LaunchError (exit code 2).
 void check_run_options(const CLI::App& app, RunOptions& options);
 

@@ -34,7 +34,7 @@ Command add_secret_command(CLI::App& root) {
       "Every node needs the same secret in a file that only its owner may read:\n"
       "  (umask 077; weft secret > FILE)\n"
       "and `weft run --secret-file FILE ...` on each. Whoever knows it can join the job.");
-  return {app, print_secret};
+  return {app, print_secret, {}};
 }
 
 }  // namespace weft::launcher

@@ -24,6 +24,8 @@ using std::chrono::milliseconds;
 // The meeting place of the agents is a job of its own, whose members are known before the ranks
 // are.
 constexpr const char* kMeetingJob = "weft-nodes";
+// Not the number of nodes: one that was told another number must get in, to hear so.
+constexpr std::int32_t kMeetingSize = 65536;
 constexpr auto kForever = std::chrono::hours(24 * 365);
 constexpr auto kLastWord = std::chrono::seconds(5);
 constexpr auto kAgentSilence = std::chrono::seconds(10);
@@ -62,6 +64,7 @@ comm::StoreClientOptions meeting_client(const SessionOptions& options, const std
   client.job.job_id = kMeetingJob;
   client.job.secret = options.secret;
   client.self.rank = -1 - options.node_rank;
+  client.self.world_size = kMeetingSize;
   client.host = host;
   client.port = static_cast<std::uint16_t>(options.main_port);
   client.connect_timeout = options.rendezvous_timeout;
@@ -144,6 +147,7 @@ class MainNode : public Session {
     comm::StoreServerOptions meeting;
     meeting.job.job_id = kMeetingJob;
     meeting.job.secret = options_.secret;
+    meeting.world_size = kMeetingSize;
     meeting.listen_addresses = {address_to_listen_};
     meeting.port = static_cast<std::uint16_t>(options_.main_port);
     meeting.heartbeat_timeout = kAgentSilence;
