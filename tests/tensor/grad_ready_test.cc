@@ -190,13 +190,71 @@ TEST(GradReadyTest, TransposedGradientsOfTheBufferAreCopied) {
 }
 
 TEST(GradReadyTest, AGradientMayBeTheSeedOfTheNextBackward) {
-  auto w = Tensor::from(std::vector<float>{1, 2, 3, 4}, {2, 2});
+  constexpr std::int64_t kSide = 70;
+  auto w = random_tensor({kSide, kSide}, 1);
   w.set_requires_grad(true);
-  w.set_grad(Tensor::from(std::vector<float>{1, 2, 3, 4}, {2, 2}));
-  w.view({2, 2}).backward(w.grad());
-  EXPECT_THAT(w.grad().to_vector<float>(), ElementsAre(2, 4, 6, 8));
-  w.transpose(0, 1).backward(w.grad());
-  EXPECT_THAT(w.grad().to_vector<float>(), ElementsAre(4, 10, 10, 16));
+  const auto seed = random_tensor({kSide, kSide}, 2);
+  w.set_grad(seed.clone());
+  w.view({kSide, kSide}).backward(w.grad());
+  EXPECT_EQ(w.grad().to_vector<double>(), (seed * 2.0).to_vector<double>());
+  w.transpose(0, 1).backward(w.grad());  // adds its own transpose to it
+  EXPECT_EQ(w.grad().to_vector<double>(),
+            ((seed + seed.transpose(0, 1)) * 2.0).to_vector<double>());
+}
+
+TEST(GradReadyTest, LatestMadeRunsFirst) {
+  // Whatever the order of use: so gradients come in the reverse order of the forward pass.
+  std::vector<std::string> events;
+  const auto layer = [&](const Tensor& x, const std::string& name) {
+    return record("layer", Tensor::full({1}, 1.0), {x}, [&events, name](const Tensor& grad) {
+      events.push_back(name);
+      return std::vector<Tensor>{grad};
+    });
+  };
+  const auto x = leaf_of({1});
+  const auto a1 = layer(x, "a1"), b1 = layer(x, "b1"), a2 = layer(a1, "a2"), b2 = layer(b1, "b2");
+  (a2 + b2).backward();
+  EXPECT_THAT(events, ElementsAre("b2", "a2", "b1", "a1"));
+  events.clear();
+  const auto c = layer(x, "c"), d = layer(x, "d");
+  (d + c).backward();
+  EXPECT_THAT(events, ElementsAre("d", "c"));
+}
+
+TEST(GradReadyTest, BorrowedGradientsAreLeftAlone) {
+  std::vector<float> memory = {5.0f};
+  const auto borrowed = [&memory](const Tensor& x) {
+    return record("borrowed", Tensor::zeros({1}), {x}, [&memory](const Tensor&) {
+      const auto storage = tensor::Storage::borrow(memory.data(), Bytes(4), nullptr);
+      return std::vector<Tensor>{Tensor::wrap(storage, {1}, DType::f32)};
+    });
+  };
+  const auto x = leaf_of({1});
+  (borrowed(x) + borrowed(x)).backward();
+  EXPECT_THAT(grad_of(x), Each(10));
+  const auto y = leaf_of({1});
+  borrowed(y).backward();
+  y.grad().fill_(1.0);
+  EXPECT_EQ(memory[0], 5.0f);
+}
+
+TEST(GradReadyTest, AnInnerBackwardLeavesTheOuterOneInCharge) {
+  auto w = leaf_of({3});
+  const auto buffer = Tensor::zeros({1});
+  w.set_grad_buffer(buffer);
+  const void* given = nullptr;
+  const auto y = record("outer", Tensor::zeros({1}), {w}, [&](const Tensor& grad) {
+    const auto inner = leaf_of({2});
+    const tensor::autograd::EnableGrad enable;
+    (inner * inner).backward(grad);
+    const auto into = tensor::autograd::empty_gradient(w);
+    given = into.data();
+    into.copy_(inner.grad());
+    return std::vector<Tensor>{into};
+  });
+  y.backward();
+  EXPECT_EQ(given, buffer.data());
+  EXPECT_THAT(buffer.to_vector<float>(), Each(4));
 }
 
 }  // namespace

@@ -78,6 +78,16 @@ TEST(MatmulTest, EveryLayout) {
   }
 }
 
+TEST(MatmulTest, RepeatedRowsAndColumns) {
+  const auto b = random_tensor({4, 5}, 2);
+  for (const auto& a :
+       {random_tensor({1, 4}, 1).expand({3, 4}), random_tensor({3, 1}, 1).expand({3, 4}),
+        random_tensor({1, 1}, 1).expand({3, 4})}) {
+    expect_product(a, b);
+    expect_product(b.transpose(0, 1), a.transpose(0, 1));
+  }
+}
+
 TEST(MatmulTest, VectorsAsMatricesAndEmptySides) {
   for (const auto& [m, k, n] : std::vector<std::array<std::int64_t, 3>>{
            {1, 4, 5}, {3, 1, 5}, {3, 4, 1}, {1, 1, 1}, {0, 4, 5}, {3, 4, 0}}) {

@@ -99,6 +99,12 @@ TEST(RandomTest, BelowIsUniformAndInRange) {
   std::array<int, 7> counts{};
   for (int i = 0; i < 70'000; ++i) ++counts[generator.next_below(7)];
   for (const int count : counts) EXPECT_NEAR(count, 10'000, 500);
+  // Where n does not divide 2^64, some numbers would come twice as often but for the rejection.
+  int threes = 0;
+  for (int i = 0; i < 3000; ++i) {
+    threes += generator.next_below(std::uint64_t{3} << 62) % 3 == 0 ? 1 : 0;
+  }
+  EXPECT_NEAR(threes, 1000, 130);
   EXPECT_EQ(generator.next_below(1), 0u);
   EXPECT_LT(generator.next_below(~std::uint64_t{0}), ~std::uint64_t{0});
   EXPECT_THROW(generator.next_below(0), InvalidArgument);

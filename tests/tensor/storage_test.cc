@@ -78,6 +78,17 @@ TEST(StorageTest, TrimAndLimitBoundWhatIsKept) {
   const auto before = tensor::cpu_memory_stats().system_allocations;
   Storage::allocate(Bytes(2 << 20)).reset();
   EXPECT_EQ(tensor::cpu_memory_stats().system_allocations, before);
+  tensor::trim_cpu_memory();
+  Storage::allocate(Bytes(1 << 20)).reset();
+  Storage::allocate(Bytes(5 << 18)).reset();
+  Storage::allocate(Bytes(3 << 19)).reset();  // 1 MiB goes, 1.25 MiB stays
+  const auto served = tensor::cpu_memory_stats().system_allocations;
+  Storage::allocate(Bytes(5 << 18)).reset();
+  EXPECT_EQ(tensor::cpu_memory_stats().system_allocations, served);
+  Storage::allocate(Bytes(1 << 20)).reset();
+  EXPECT_EQ(tensor::cpu_memory_stats().system_allocations, served + 1);
+  tensor::trim_cpu_memory();
+  Storage::allocate(Bytes(3 << 20)).reset();
   Storage::allocate(Bytes(5 << 20)).reset();  // larger than the limit: not kept, nothing evicted
   EXPECT_EQ(tensor::cpu_memory_stats().cached, Bytes(3 << 20));
   tensor::set_cpu_memory_limit(Bytes(0));
@@ -104,14 +115,15 @@ TEST(StorageTest, ChangingSizesDoNotPileUp) {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 // In a process of its own whose address space is bounded: what is kept makes room, then an error.
 void exhaust_memory() {
-  const std::int64_t size = std::int64_t{256} << 20;
+  const std::int64_t size = std::int64_t{512} << 20;
+  tensor::set_cpu_memory_limit(Bytes(2 * size));
   Storage::allocate(Bytes(size)).reset();  // kept
   std::ifstream statm("/proc/self/statm");
   std::int64_t pages = 0;
   statm >> pages;
   rlimit limit{};
-  limit.rlim_cur = limit.rlim_max =
-      static_cast<rlim_t>(pages) * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + (64 << 20);
+  limit.rlim_cur = limit.rlim_max =  // room for what threads may yet reserve, not for `larger`
+      static_cast<rlim_t>(pages) * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + (256 << 20);
   ::setrlimit(RLIMIT_AS, &limit);
   const auto larger =
       Storage::allocate(Bytes(size + (8 << 20)));  // only if the first is given back
@@ -126,7 +138,7 @@ void exhaust_memory() {
 
 TEST(StorageDeathTest, KeptMemoryMakesRoomBeforeAnythingFails) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
-  EXPECT_EXIT(exhaust_memory(), ::testing::ExitedWithCode(0), "536870912 bytes");
+  EXPECT_EXIT(exhaust_memory(), ::testing::ExitedWithCode(0), "1073741824 bytes");
 }
 #endif
 
