@@ -16,21 +16,22 @@ SharedBlob shared(std::span<const std::uint8_t> bytes) {
 
 }  // namespace
 
-KeyTable::KeyTable(Reply reply, Excuse excuse)
-    : reply_(std::move(reply)), excuse_(std::move(excuse)) {}
+KeyTable::KeyTable(Reply reply, Excuse excuse, Limits limits)
+    : reply_(std::move(reply)), excuse_(std::move(excuse)), limits_(limits) {}
 
 void KeyTable::refuse(const Caller& caller, ErrorCode code, std::string_view text) {
   const auto* data = reinterpret_cast<const std::uint8_t*>(text.data());
   reply_(caller, code_byte(code), shared({data, text.size()}));
 }
 
-bool KeyTable::has_room(const Caller& caller, std::size_t bytes, bool new_key) {
+bool KeyTable::has_room(const Caller& caller, std::size_t bytes, std::size_t replaced,
+                        bool new_key) {
   const std::size_t keys = values_.size() + rounds_.size();
-  if ((!new_key || keys < kKeysMax) && bytes_ + bytes <= kStoredBytesMax) return true;
+  if ((!new_key || keys < limits_.keys) && bytes_ - replaced + bytes <= limits_.bytes) return true;
   refuse(caller, ErrorCode::invalid_argument,
          fmt::format("the store is full: {} keys, {} bytes (at most {} and {}); erase keys that "
                      "are no longer needed, and keep bulk data out of it",
-                     keys, bytes_, kKeysMax, kStoredBytesMax));
+                     keys, bytes_, limits_.keys, limits_.bytes));
   return false;
 }
 
@@ -53,7 +54,9 @@ void KeyTable::store(const std::string& key, SharedBlob value) {
 }
 
 void KeyTable::set(const Caller& caller, const CallBody& call) {
-  if (!has_room(caller, call.value.size(), !values_.contains(call.key))) return;
+  const auto known = values_.find(call.key);
+  const bool is_new = known == values_.end();
+  if (!has_room(caller, call.value.size(), is_new ? 0 : known->second->size(), is_new)) return;
   store(call.key, shared(call.value));
   reply_(caller, 0, nullptr);
 }
@@ -69,7 +72,7 @@ void KeyTable::add(const Caller& caller, const CallBody& call) {
                                 call.key, found->second->size()));
     }
     sum += static_cast<std::uint64_t>(decode_number(*found->second));
-  } else if (!has_room(caller, sizeof(sum), true)) {
+  } else if (!has_room(caller, sizeof(sum), 0, true)) {
     return;
   }
   const auto value = std::make_shared<const Blob>(encode_number(static_cast<std::int64_t>(sum)));
@@ -121,7 +124,7 @@ std::string KeyTable::flaw_of(const Caller& caller, const ExchangeBody& call) co
 void KeyTable::exchange(const Caller& caller, const ExchangeBody& call, Time now) {
   const std::string flaw = flaw_of(caller, call);
   if (!flaw.empty()) return refuse(caller, ErrorCode::invalid_argument, flaw);
-  if (!has_room(caller, call.mine.size(), !rounds_.contains(call.key))) return;
+  if (!has_room(caller, call.mine.size(), 0, !rounds_.contains(call.key))) return;
   Round& round = rounds_[call.key];
   if (round.to_tell.contains(caller.rank)) {
     refuse(caller, ErrorCode::mismatch, round.spoilt);

@@ -16,9 +16,6 @@
 
 namespace weft::comm {
 
-inline constexpr std::size_t kKeysMax = std::size_t{1} << 20;
-inline constexpr std::size_t kStoredBytesMax = std::size_t{1} << 30;
-
 class KeyTable {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -32,7 +29,13 @@ class KeyTable {
   // A word on ranks that have not come: "never connected: 3-5".
   using Excuse = std::function<std::string(std::span<const std::int32_t> missing)>;
 
-  KeyTable(Reply reply, Excuse excuse);
+  struct Limits {
+    std::size_t keys = std::size_t{1} << 20;
+    std::size_t bytes = std::size_t{1} << 30;  // of all values and blobs
+  };
+
+  KeyTable(Reply reply, Excuse excuse) : KeyTable(std::move(reply), std::move(excuse), Limits{}) {}
+  KeyTable(Reply reply, Excuse excuse, Limits limits);
 
   void set(const Caller& caller, const CallBody& call);
   void get(const Caller& caller, const CallBody& call, Time now);
@@ -67,7 +70,7 @@ class KeyTable {
   WaitKey wait(const Caller& caller, const std::string& key, std::int64_t timeout_ms, bool exchange,
                Time now);
   void store(const std::string& key, SharedBlob value);
-  bool has_room(const Caller& caller, std::size_t bytes, bool new_key);
+  bool has_room(const Caller& caller, std::size_t bytes, std::size_t replaced, bool new_key);
   void refuse(const Caller& caller, ErrorCode code, std::string_view text);
   std::string flaw_of(const Caller& caller, const ExchangeBody& call) const;
   void spoil(const std::string& key, Round& round, const Caller& caller, const ExchangeBody& call);
@@ -77,6 +80,7 @@ class KeyTable {
 
   Reply reply_;
   Excuse excuse_;
+  const Limits limits_;
   std::unordered_map<std::string, SharedBlob> values_;
   std::size_t bytes_ = 0;
   std::map<WaitKey, Wait> waits_;

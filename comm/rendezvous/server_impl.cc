@@ -16,6 +16,7 @@ namespace {
 using std::chrono::milliseconds;
 constexpr int kAcceptsInARow = 64;
 constexpr milliseconds kPauseWithoutDescriptors{50};
+constexpr milliseconds kTickMax{250};
 
 Blob bytes_of(std::string_view text) { return Blob(text.begin(), text.end()); }
 
@@ -25,7 +26,9 @@ StoreServer::Impl::Impl(const StoreServerOptions& given)
     : options(given),
       acceptors(listen_on(io, given.listen_addresses, given.port)),
       port(acceptors.front().local_endpoint().port()),
-      tick_period(std::clamp(given.heartbeat_timeout / 8, milliseconds(5), milliseconds(250))),
+      tick_period(given.heartbeat_timeout.count() > 0
+                      ? std::clamp(given.heartbeat_timeout / 8, milliseconds(5), kTickMax)
+                      : kTickMax),
       table([this](const auto& caller, std::uint8_t code,
                    SharedBlob body) { reply(caller, code, std::move(body)); },
             [this](auto missing) { return excuse(missing); }) {

@@ -57,7 +57,8 @@ class KeyTableTest : public testing::Test {
                     EXPECT_EQ(answers_[to.request].code, 255) << "answered twice";
                     answers_[to.request] = {code, body ? *body : Blob()};
                   },
-                  [](std::span<const std::int32_t>) { return std::string("an excuse"); }};
+                  [](std::span<const std::int32_t>) { return std::string("an excuse"); },
+                  {20, 1000}};
   KeyTable::Time now_{};
   std::uint64_t requests_ = 0;
 };
@@ -163,18 +164,17 @@ TEST_F(KeyTableTest, AForgottenConnectionLeavesNothingBehind) {
 }
 
 TEST_F(KeyTableTest, TheStoreHasABound) {
-  const Blob large(kValueBytesMax);
-  const auto who = caller(0);
-  for (std::size_t i = 0; i < kStoredBytesMax / kValueBytesMax; ++i) {
-    table_.set(caller(0), {fmt::format("k{}", i), 0, large});
-  }
-  table_.set(who, {"one more", 0, large});
-  EXPECT_TRUE(refused(who.request, ErrorCode::invalid_argument));
-  EXPECT_THAT(text(answers_[who.request].body), HasSubstr("full"));
+  for (int i = 0; i < 10; ++i) set(0, fmt::format("k{}", i), std::string(100, 'v'));
+  const auto bytes = set(0, "one more", "v");
+  EXPECT_TRUE(refused(bytes, ErrorCode::invalid_argument));
+  EXPECT_THAT(text(answers_[bytes].body), HasSubstr("full: 10 keys, 1000 bytes"));
+  EXPECT_TRUE(refused(exchange(0, {0, 1}, "v"), ErrorCode::invalid_argument));
+  for (int i = 0; i < 10; ++i) set(0, fmt::format("k{}", i), "small");
+  for (int i = 10; i < 20; ++i) set(0, fmt::format("k{}", i), "");
+  EXPECT_TRUE(refused(set(0, "one more", ""), ErrorCode::invalid_argument));
+  EXPECT_EQ(answers_[set(0, "k3", "known keys go on")].code, 0);
   table_.erase(caller(0), {"k0", 0, {}});
-  const auto fits = caller(0);
-  table_.set(fits, {"one more", 0, large});
-  EXPECT_EQ(answers_[fits.request].code, 0);
+  EXPECT_EQ(answers_[set(0, "one more", "")].code, 0);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +18,15 @@
 #include <vector>
 
 namespace weft::comm {
+
+// The soft limit, where the hard one permits.
+inline bool raise_descriptor_limit(rlim_t wanted) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max < wanted) return false;
+  if (limit.rlim_cur >= wanted) return true;
+  limit.rlim_cur = wanted;
+  return ::setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
 
 class RawSocket {
  public:
@@ -32,13 +42,19 @@ class RawSocket {
     if (fd_ >= 0) ::close(fd_);
   }
 
+  static RawSocket unconnected() {
+    return RawSocket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  }
   static RawSocket connect(std::uint16_t port) {
-    RawSocket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    RawSocket socket = unconnected();
+    socket.connect_to(port);
+    return socket;
+  }
+  void connect_to(std::uint16_t port) {
     const sockaddr_in where = loopback(port);
-    if (::connect(socket.fd_, reinterpret_cast<const sockaddr*>(&where), sizeof(where)) != 0) {
+    if (::connect(fd_, reinterpret_cast<const sockaddr*>(&where), sizeof(where)) != 0) {
       throw std::runtime_error("cannot connect: errno " + std::to_string(errno));
     }
-    return socket;
   }
   // Bound to a port of loopback; listens only if told to.
   static RawSocket bind(bool listens) {

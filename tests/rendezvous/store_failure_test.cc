@@ -7,6 +7,7 @@
 
 #include "comm/rendezvous/wire.h"
 #include "tests/rendezvous/child.h"
+#include "tests/rendezvous/raw_socket.h"
 #include "tests/rendezvous/store_world.h"
 
 namespace weft::comm {
@@ -165,6 +166,32 @@ TEST(StoreFailure, AStoreThatVanishesIsNamed) {
     EXPECT_THAT(error.what(), HasSubstr(where));
   }
   EXPECT_THROW(a->set("x", {}), PeerLost);
+}
+
+TEST(StoreFailure, AStoreThatBreaksTheProtocolIsNamedToo) {
+  World world(1);
+  auto options = world.options(0);
+  auto listener = RawSocket::bind(true);
+  options.port = listener.port();
+  auto serving = std::async(std::launch::async, [&] {
+    auto socket = listener.accept();
+    ServerHandshake handshake(world.job, {kStoreRank, 1}, ChannelKind::store);
+    while (!handshake.finished()) {
+      socket.send(handshake.feed(socket.receive(handshake.bytes_wanted())));
+    }
+    const auto join = decode_header(socket.receive(FrameHeader::kBytes), kJoinBytesMax);
+    socket.receive(join.body_bytes);
+    socket.send(to_bytes(make_frame(FrameType::welcome, encode(WelcomeBody{3000ms, {}}))));
+    socket.send(std::string(64, '?'));
+    return socket;
+  });
+  StoreClient client(options);
+  const auto verdict = client.wait_failure(20s);
+  ASSERT_TRUE(verdict);
+  EXPECT_EQ(verdict->code, ErrorCode::peer_lost);
+  EXPECT_THAT(verdict->what, HasSubstr("127.0.0.1:" + std::to_string(options.port)));
+  EXPECT_THAT(verdict->what, HasSubstr("broke the protocol"));
+  serving.get();
 }
 
 TEST(StoreFailure, AStoreThatEndsStillSaysItsLastWords) {

@@ -1,8 +1,9 @@
 // A rank in a process of its own, for tests that kill, stop or abandon it.
 // One line on stdin: port rank world_size secret heartbeat_ms mode. Then:
 //   wait     "joined", then "told: <failure>" when the verdict comes; exits 0
-//   exit     "joined", then _exit(0) when stdin ends, without a goodbye
+//   exit     "joined", then ends at once when stdin ends, without a goodbye
 //   leave    "joined", then a goodbye when stdin ends
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <iostream>
@@ -36,7 +37,7 @@ int main() {
     std::string rest;
     while (std::getline(std::cin, rest)) {
     }
-    if (mode == "exit") ::_exit(0);
+    if (mode == "exit") ::syscall(SYS_exit_group, 0);
   } catch (const std::exception& error) {
     std::cout << "error: " << error.what() << std::endl;
     return 1;

@@ -109,6 +109,30 @@ TEST_F(StoreStrangers, AFloodOfHalfOpenConnectionsIsBounded) {
   EXPECT_FALSE(patient.server->failure());
 }
 
+TEST_F(StoreStrangers, RunningOutOfDescriptorsIsSurvived) {
+  std::vector<RawSocket> flood;
+  for (int i = 0; i < 40; ++i) flood.push_back(RawSocket::unconnected());
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit tight = before;
+  const int probe = ::dup(0);  // the lowest number that is free
+  ASSERT_GE(probe, 0);
+  ::close(probe);
+  tight.rlim_cur = static_cast<rlim_t>(probe) + 4;  // so few can be accepted
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &tight), 0);
+  for (auto& stranger : flood) stranger.connect_to(world.server->port());
+  std::string error;
+  try {
+    work(20);
+    for (auto& stranger : flood) EXPECT_TRUE(stranger.closed_by_peer());
+  } catch (const std::exception& thrown) {
+    error = thrown.what();
+  }
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(error, "");
+  world.client(2);  // and the door is open again
+}
+
 TEST_F(StoreStrangers, AReplayedHandshakeGetsNobodyIn) {
   Blob recorded;
   {
