@@ -38,7 +38,6 @@ Membership start_here(const FabricSettings& settings) {
   if (devices.count == 1) return {Communicator::self(), 0, 0};
   SpawnOptions options;
   options.ranks = devices.count;
-  options.automatic = devices.automatic;
   return {Communicator::connect(launch_ranks_from_here(options)), 0, 0};
 }
 

@@ -25,11 +25,11 @@ std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
 }
 
-Binding binding_of(const RunOptions& options, const Devices& devices) {
+Binding binding_of(const RunOptions& options, const Machine& machine, int ranks) {
   if (options.bind == "none") return Binding::none;
   if (options.bind == "core") return Binding::core;
   if (options.bind == "numa") return Binding::numa;
-  return devices.automatic && devices.accelerator == "cpu" ? Binding::core : Binding::numa;
+  return automatic_binding(machine, ranks);
 }
 
 comm::Secret secret_of(const RunOptions& options) {
@@ -147,7 +147,8 @@ int run(const CLI::App& app, RunOptions& options) {
   const Machine machine = read_machine();
   launch.devices =
       resolve_devices(options.accelerator, options.devices, machine, cuda_device_count());
-  launch.shares = share_out(machine, launch.devices.count, binding_of(options, launch.devices));
+  launch.shares =
+      share_out(machine, launch.devices.count, binding_of(options, machine, launch.devices.count));
   launch.first.local_world_size = launch.first.world_size = launch.devices.count;
   launch.first.node_rank = options.node_rank;
   launch.first.num_nodes = options.num_nodes;

@@ -117,7 +117,7 @@ void declare_run_options(CLI::App& app, RunOptions& o) {
       ->check(one_of(algorithm_names()));
   app.add_option("--bind", o.bind,
                  "Where ranks may run: their own cores, the NUMA nodes of these, or anywhere. "
-                 "auto: core with --devices=auto, else numa")
+                 "auto: their own cores, or numa where ranks are more than cores")
       ->check(one_of({"auto", "none", "core", "numa"}));
   app.add_option("--grace-time,--grace_time", o.grace_time_s,
                  "Seconds that ranks get to end by themselves before SIGTERM, and then SIGKILL");

@@ -68,6 +68,10 @@ int automatic_ranks(const Machine& machine) {
   return std::min(ranks, machine.core_budget());
 }
 
+Binding automatic_binding(const Machine& machine, int ranks) {
+  return ranks <= static_cast<int>(machine.cores.size()) ? Binding::core : Binding::numa;
+}
+
 std::vector<Share> share_out(const Machine& machine, int ranks, Binding binding) {
   std::vector<Share> shares;
   if (ranks > static_cast<int>(machine.cores.size())) {

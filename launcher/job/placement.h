@@ -22,6 +22,11 @@ struct Share {
 // core). Never more ranks than the CPU quota grants CPUs.
 int automatic_ranks(const Machine& machine);
 
+// Own cores, as long as there is one for each rank: two ranks that the system wakes on one core
+// talk at a tenth of the speed. More ranks than cores are left to the system within their NUMA
+// nodes.
+Binding automatic_binding(const Machine& machine, int ranks);
+
 // The shares of `ranks` ranks. When they are as many as NUMA nodes or L3 caches, each gets one;
 // otherwise the cores are cut into contiguous runs whose lengths differ by at most one, and every
 // rank gets as many threads as the shortest has. More ranks than cores share hardware threads.

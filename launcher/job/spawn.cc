@@ -180,8 +180,8 @@ comm::ConnectOptions launch_ranks_from_here(const SpawnOptions& options) {
   if (options.ranks < 1) {
     fail<InvalidArgument>("cannot start a job of {} ranks; expected at least 1", options.ranks);
   }
-  const auto shares =
-      share_out(read_machine(), options.ranks, options.automatic ? Binding::core : Binding::numa);
+  const auto machine = read_machine();
+  const auto shares = share_out(machine, options.ranks, automatic_binding(machine, options.ranks));
   SessionOptions session;
   session.local_ranks = options.ranks;
   session.secret = comm::make_secret();

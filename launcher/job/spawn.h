@@ -22,9 +22,8 @@
 namespace weft::launcher {
 
 struct SpawnOptions {
-  int ranks = 2;           // of the whole job, this one included
-  bool automatic = false;  // we were left the choice of `ranks`: bind to cores, not to NUMA nodes
-  Variables variables;     // further ones for every rank
+  int ranks = 2;                          // of the whole job, this one included
+  Variables variables;                    // further ones for every rank
   std::chrono::milliseconds grace{2000};  // see supervisor.h
   std::chrono::milliseconds exit_wait{30'000};
 };

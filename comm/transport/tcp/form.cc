@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "comm/transport/tcp/former.h"
+#include "comm/transport/tcp/tune.h"
 #include "kernels/base/error.h"
 
 namespace weft::comm::tcp {
@@ -16,6 +17,7 @@ Listener::Listener(const std::string& address) : impl_(std::make_unique<Impl>())
   try {
     const asio::ip::tcp::endpoint wished(asio::ip::make_address(address), 0);
     impl_->acceptor.open(wished.protocol());
+    tune(impl_->acceptor.native_handle(), wished.address());
     impl_->acceptor.bind(wished);
     impl_->acceptor.listen(asio::socket_base::max_listen_connections);
     endpoint_ = {address, impl_->acceptor.local_endpoint().port()};

@@ -7,6 +7,7 @@
 #include <asio/write.hpp>
 #include <utility>
 
+#include "comm/transport/tcp/tune.h"
 #include "kernels/base/error.h"
 
 namespace weft::comm::tcp {
@@ -144,6 +145,8 @@ void Former::dial(int peer, int lane) {
   visit->lane = lane;
   const Endpoint& endpoint = options_.endpoints[static_cast<std::size_t>(peer)];
   const tcp::endpoint target(asio::ip::make_address(endpoint.address), endpoint.port);
+  visit->socket.open(target.protocol());
+  tune(visit->socket.native_handle(), target.address());
   visit->socket.async_connect(target, [this, visit](const asio::error_code& code) {
     guarded([&] {
       if (code) return redial(visit, code.message());
