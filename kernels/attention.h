@@ -5,8 +5,8 @@
 //
 // qkv (batch, length, 3 * heads * width): for each token its queries, keys and values, each heads x
 // width; scores are scaled by 1 / sqrt(width). f64, f32, f16, bf16 (halves compute in f32 and round
-// once). Runs on the current thread pool; results do not depend on its size. Scratch: O(tile *
-// tile) a thread, plus O(length * width) for halves.
+// once). Runs on the current thread pool; results do not depend on its size. Scratch a thread: two
+// tiles, and one head's matrices, O(length * width).
 #pragma once
 
 #include <cstdint>

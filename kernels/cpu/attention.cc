@@ -5,7 +5,7 @@
 namespace weft::kernels {
 namespace {
 
-// Works through (head, block of queries) units in order; halves are widened once a head.
+// Works through (head, block of queries) units in order; a head's matrices are laid out once.
 template <class T>
 class ForwardWorker {
   using R = Real<T>;
@@ -14,56 +14,71 @@ class ForwardWorker {
   explicit ForwardWorker(const CausalAttention& p)
       : p_(p),
         mask_(p),
-        scores_(static_cast<std::size_t>(kQueryBlock * std::min(kKeyBlock, p.length))),
+        stride_(padded_stride<R>(std::min(kKeyBlock, p.length))),
+        scores_(static_cast<std::size_t>(kQueryBlock * stride_)),
         maximum_(static_cast<std::size_t>(kQueryBlock)),
-        sum_(static_cast<std::size_t>(kQueryBlock)) {}
+        sum_(static_cast<std::size_t>(kQueryBlock)) {
+    out_.resize(kQueryBlock, p.width);
+  }
 
   void run(std::int64_t head, std::int64_t block) {
     if (head != head_) load(head);
     const std::int64_t query = block * kQueryBlock;
     const std::int64_t rows = std::min(kQueryBlock, p_.length - query);
-    HeadRows<T> to = head_of(p_, static_cast<T*>(p_.out), head, 0, 1);
-    to.data += query * to.stride;
-    const HeadRows<R> out = writable<T>(to, rows, p_.width, out_scratch_);
-    RunningSoftmax<R> state{maximum_.data(), sum_.data(), out.data, p_.width, out.stride, true};
+    RunningSoftmax<R> state{maximum_.data(), sum_.data(), out_.row(0), p_.width, p_.width, true};
     for (std::int64_t key = 0; key < query + rows; key += kKeyBlock) {
-      add_tile(query, rows, key, out, state);
+      add_tile(query, rows, key, state);
       state.first = false;
     }
     finish_softmax(rows, state, static_cast<R*>(p_.log_sum_exp) + head * p_.length + query);
-    narrow<T>(to, out, 0, rows, p_.width);
+    HeadRows<T> to(p_, static_cast<T*>(p_.out), head, 0, 1);
+    to.data += query * to.stride;
+    out_.store(to, 0, rows);
   }
 
  private:
   void load(std::int64_t head) {
     head_ = head;
     const T* qkv = static_cast<const T*>(p_.qkv);
-    for (std::int64_t part = 0; part < 3; ++part) {
-      qkv_[part] =
-          widened<T>(head_of(p_, qkv, head, part, 3), p_.length, p_.width, qkv_scratch_[part]);
-    }
+    queries_.load(HeadRows<const T>(p_, qkv, head, 0, 3), p_.length, p_.width);
+    // The keys are needed transposed only; values_ holds them for a moment.
+    values_.load(HeadRows<const T>(p_, qkv, head, 1, 3), p_.length, p_.width);
+    keys_across_.transpose_of(values_);
+    values_.load(HeadRows<const T>(p_, qkv, head, 2, 3), p_.length, p_.width);
   }
 
-  void add_tile(std::int64_t query, std::int64_t rows, std::int64_t key, HeadRows<R> out,
+  void add_tile(std::int64_t query, std::int64_t rows, std::int64_t key,
                 const RunningSoftmax<R>& state) {
     const std::int64_t columns = std::min(kKeyBlock, query + rows - key);
-    const auto [q, k, v] = qkv_;
-    const HeadRows<const R> keys{k.row(key), k.stride}, values{v.row(key), v.stride};
-    const HeadRows<R> scores{scores_.data(), columns};
-    product<R>(rows, columns, p_.width, score_scale<R>(p_), {q.row(query), q.stride}, Transpose::no,
-               keys, Transpose::yes, R(0), scores);
-    ScoreTile<R> tile{scores_.data(), rows, columns, query - key + 1, nullptr};
+    ScoreTile<R> tile{scores_.data(), rows, columns, stride_, query - key + 1, nullptr};
+    TileProduct<R> product;
+    product.m = rows, product.n = columns, product.k = p_.width;
+    product.alpha = score_scale<R>(p_);
+    product.a = queries_.row(query), product.a_row = p_.width;
+    product.b = keys_across_.row(0) + key, product.b_row = keys_across_.columns();
+    product.c = scores_.data(), product.c_row = stride_;
+    product.trim = Trim::columns, product.first_visible = tile.first_visible;
+    tile_product(product);
+
     tile.mask = mask_.draw(tile, head_, query, key);
     advance_softmax(tile, state);
-    product<R>(rows, p_.width, columns, R(1), {scores.data, scores.stride}, Transpose::no, values,
-               Transpose::no, state.first ? R(0) : R(1), out);
+
+    product.n = p_.width, product.k = columns;
+    product.alpha = 1;
+    product.a = scores_.data(), product.a_row = stride_;
+    product.b = values_.row(key), product.b_row = p_.width;
+    product.c = out_.row(0), product.c_row = p_.width;
+    product.accumulate = !state.first;
+    product.trim = Trim::inner;
+    tile_product(product);
   }
 
   const CausalAttention& p_;
   TileMask<R> mask_;
   std::int64_t head_ = -1;
-  HeadRows<const R> qkv_[3];
-  std::vector<R> qkv_scratch_[3], out_scratch_, scores_, maximum_, sum_;
+  HeadMatrix<R> queries_, keys_across_, values_, out_;  // keys_across: width x length
+  std::int64_t stride_;                                 // of scores
+  std::vector<R> scores_, maximum_, sum_;
 };
 
 }  // namespace

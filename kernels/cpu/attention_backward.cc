@@ -21,7 +21,8 @@ class BackwardWorker {
         dout_packed_(dout),
         dqkv_packed_(dqkv),
         mask_(p),
-        scores_(static_cast<std::size_t>(kQueryBlock * std::min(kKeyBlock, p.length))),
+        stride_(padded_stride<R>(std::min(kKeyBlock, p.length))),
+        scores_(static_cast<std::size_t>(kQueryBlock * stride_)),
         gradient_(scores_.size()),
         dot_(static_cast<std::size_t>(kQueryBlock)) {}
 
@@ -54,32 +55,28 @@ class BackwardWorker {
   std::int64_t query_blocks() const { return blocks_of(p_.length, kQueryBlock); }
   std::int64_t key_blocks() const { return blocks_of(p_.length, kKeyBlock); }
 
-  HeadRows<T> target(std::int64_t part) const { return head_of(p_, dqkv_packed_, head_, part, 3); }
-
   void load(std::int64_t head) {
     if (head == head_) return;
     head_ = head;
     const T* qkv = static_cast<const T*>(p_.qkv);
-    for (std::int64_t part = 0; part < 3; ++part) {
-      qkv_[part] =
-          widened<T>(head_of(p_, qkv, head, part, 3), p_.length, p_.width, qkv_scratch_[part]);
-      dqkv_[part] = writable<T>(target(part), p_.length, p_.width, dqkv_scratch_[part]);
-    }
-    out_ = widened<T>(head_of(p_, static_cast<const T*>(p_.out), head, 0, 1), p_.length, p_.width,
-                      out_scratch_);
-    dout_ = widened<T>(head_of(p_, dout_packed_, head, 0, 1), p_.length, p_.width, dout_scratch_);
+    const std::int64_t length = p_.length, width = p_.width;
+    queries_.load(HeadRows<const T>(p_, qkv, head, 0, 3), length, width);
+    keys_.load(HeadRows<const T>(p_, qkv, head, 2, 3), length, width);
+    values_across_.transpose_of(keys_);
+    keys_.load(HeadRows<const T>(p_, qkv, head, 1, 3), length, width);
+    keys_across_.transpose_of(keys_);
+    out_.load(HeadRows<const T>(p_, static_cast<const T*>(p_.out), head, 0, 1), length, width);
+    dout_.load(HeadRows<const T>(p_, dout_packed_, head, 0, 1), length, width);
+    for (auto& gradient : dqkv_) gradient.resize(length, width);
   }
 
   void clear_keys(Range rows) {
-    for (std::int64_t part = 1; part < 3; ++part) {
-      for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-        std::fill_n(dqkv_[part].row(r), p_.width, R(0));
-      }
-    }
+    dqkv_[1].clear(rows.begin, rows.end);
+    dqkv_[2].clear(rows.begin, rows.end);
   }
 
   void store(std::int64_t part, Range rows) {
-    narrow<T>(target(part), dqkv_[part], rows.begin, rows.end, p_.width);
+    dqkv_[part].store(HeadRows<T>(p_, dqkv_packed_, head_, part, 3), rows.begin, rows.end);
   }
 
   void run_tiles(Range queries, Range keys, bool want_queries, bool want_keys) {
@@ -87,8 +84,7 @@ class BackwardWorker {
       const std::int64_t query = i * kQueryBlock;
       const std::int64_t rows = std::min(kQueryBlock, p_.length - query);
       if (keys.begin * kKeyBlock >= query + rows) continue;  // above the diagonal
-      row_dots(rows, p_.width, dout_.row(query), dout_.stride, out_.row(query), out_.stride,
-               dot_.data());
+      row_dots(rows, p_.width, dout_.row(query), p_.width, out_.row(query), p_.width, dot_.data());
       for (std::int64_t j = keys.begin; j < keys.end && j * kKeyBlock < query + rows; ++j) {
         run_tile(query, rows, j * kKeyBlock, want_queries, want_keys);
       }
@@ -99,31 +95,54 @@ class BackwardWorker {
   // dO.
   void run_tile(std::int64_t query, std::int64_t rows, std::int64_t key, bool want_queries,
                 bool want_keys) {
-    const std::int64_t columns = std::min(kKeyBlock, query + rows - key), width = p_.width;
-    const HeadRows<const R> q{qkv_[0].row(query), qkv_[0].stride};
-    const HeadRows<const R> k{qkv_[1].row(key), qkv_[1].stride};
-    const HeadRows<const R> v{qkv_[2].row(key), qkv_[2].stride};
-    const HeadRows<const R> dout{dout_.row(query), dout_.stride};
-    const HeadRows<R> scores{scores_.data(), columns}, gradient{gradient_.data(), columns};
-    const R scale = score_scale<R>(p_);
-    product<R>(rows, columns, width, scale, q, Transpose::no, k, Transpose::yes, R(0), scores);
-    product<R>(rows, columns, width, R(1), dout, Transpose::no, v, Transpose::yes, R(0), gradient);
-    ScoreTile<R> tile{scores_.data(), rows, columns, query - key + 1, nullptr};
+    const std::int64_t columns = std::min(kKeyBlock, query + rows - key);
+    ScoreTile<R> tile{scores_.data(), rows, columns, stride_, query - key + 1, nullptr};
     tile.mask = mask_.draw(tile, head_, query, key);
+    products_with_keys(tile, queries_.row(query), keys_across_.row(0) + key, scores_.data(),
+                       score_scale<R>(p_));
+    products_with_keys(tile, dout_.row(query), values_across_.row(0) + key, gradient_.data(), R(1));
     softmax_tile_gradient(tile, gradient_.data(),
                           static_cast<const R*>(p_.log_sum_exp) + head_ * p_.length + query,
-                          dot_.data(), scale);
-    const HeadRows<const R> probability{scores.data, columns}, dscores{gradient.data, columns};
+                          dot_.data(), score_scale<R>(p_));
     if (want_queries) {
-      product<R>(rows, width, columns, R(1), dscores, Transpose::no, k, Transpose::no,
-                 key == 0 ? R(0) : R(1), {dqkv_[0].row(query), dqkv_[0].stride});
+      TileProduct<R> product;
+      product.m = rows, product.n = p_.width, product.k = columns;
+      product.a = gradient_.data(), product.a_row = stride_;
+      product.b = keys_.row(key), product.b_row = p_.width;
+      product.c = dqkv_[0].row(query), product.c_row = p_.width;
+      product.accumulate = key > 0;
+      product.trim = Trim::inner, product.first_visible = tile.first_visible;
+      tile_product(product);
     }
     if (want_keys) {
-      product<R>(columns, width, rows, R(1), dscores, Transpose::yes, q, Transpose::no, R(1),
-                 {dqkv_[1].row(key), dqkv_[1].stride});
-      product<R>(columns, width, rows, R(1), probability, Transpose::yes, dout, Transpose::no, R(1),
-                 {dqkv_[2].row(key), dqkv_[2].stride});
+      add_to_keys(tile, gradient_.data(), queries_.row(query), dqkv_[1].row(key));
+      add_to_keys(tile, scores_.data(), dout_.row(query), dqkv_[2].row(key));
     }
+  }
+
+  // to (rows x keys) = scale * from (rows x width) across (width x keys).
+  void products_with_keys(const ScoreTile<R>& tile, const R* from, const R* across, R* to,
+                          R scale) {
+    TileProduct<R> product;
+    product.m = tile.rows, product.n = tile.columns, product.k = p_.width;
+    product.alpha = scale;
+    product.a = from, product.a_row = p_.width;
+    product.b = across, product.b_row = keys_across_.columns();
+    product.c = to, product.c_row = stride_;
+    product.trim = Trim::columns, product.first_visible = tile.first_visible;
+    tile_product(product);
+  }
+
+  // to (keys x width) += weights' (keys x rows) from (rows x width).
+  void add_to_keys(const ScoreTile<R>& tile, const R* weights, const R* from, R* to) {
+    TileProduct<R> product;
+    product.m = tile.columns, product.n = p_.width, product.k = tile.rows;
+    product.a = weights, product.a_row = 1, product.a_inner = stride_;
+    product.b = from, product.b_row = p_.width;
+    product.c = to, product.c_row = p_.width;
+    product.accumulate = true;
+    product.trim = Trim::inner_start, product.first_visible = tile.first_visible;
+    tile_product(product);
   }
 
   const CausalAttention& p_;
@@ -131,9 +150,10 @@ class BackwardWorker {
   T* dqkv_packed_;
   TileMask<R> mask_;
   std::int64_t head_ = -1;
-  HeadRows<const R> qkv_[3], out_, dout_;
-  HeadRows<R> dqkv_[3];
-  std::vector<R> qkv_scratch_[3], dqkv_scratch_[3], out_scratch_, dout_scratch_;
+  // across: width x length
+  HeadMatrix<R> queries_, keys_, keys_across_, values_across_, out_, dout_;
+  HeadMatrix<R> dqkv_[3];
+  std::int64_t stride_;  // of scores
   std::vector<R> scores_, gradient_, dot_;
 };
 

@@ -1,5 +1,5 @@
-// One head of causal attention as matrices: where its queries, keys and values lie, or, for halves,
-// widened copies of them. Shared by forward (attention.cc) and backward (attention_backward.cc).
+// One head of causal attention as dense matrices in the type it is computed in: what a thread works
+// on. Shared by forward (attention.cc) and backward (attention_backward.cc).
 #pragma once
 
 #include <cmath>
@@ -7,15 +7,15 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/cpu/attention_product.h"
 #include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/staging.h"
-#include "kernels/gemm.h"
 #include "kernels/philox.h"
 
 namespace weft::kernels {
 
-// A tile of scores: 64 x 256 floats are 64 KiB, two of them stay in a core's L2. The keys are a
-// multiple of the queries, so that a tile on the diagonal starts with a block of queries.
+// A tile of scores stays in a core's L1 (forward) or L2 (backward, two of them) beside the keys
+// and values. Results depend on these sizes, to rounding.
 inline constexpr std::int64_t kQueryBlock = 64;
 inline constexpr std::int64_t kKeyBlock = 256;
 
@@ -23,84 +23,85 @@ inline std::int64_t blocks_of(std::int64_t length, std::int64_t block) {
   return (length + block - 1) / block;
 }
 
-// Rows of `width` elements, `stride` apart, of one head of a packed tensor.
-template <class E>
-struct HeadRows {
-  E* data = nullptr;
-  std::int64_t stride = 0;
-  E* row(std::int64_t r) const { return data + r * stride; }
-};
-
-// `part` 0, 1, 2 of a tensor that packs `parts` projections a token (qkv: 3, out: 1).
-template <class E>
-HeadRows<E> head_of(const CausalAttention& p, E* packed, std::int64_t head, std::int64_t part,
-                    std::int64_t parts) {
-  const std::int64_t channels = p.heads * p.width, stride = parts * channels;
-  const std::int64_t image = head / p.heads, within = head % p.heads;
-  return {packed + image * p.length * stride + part * channels + within * p.width, stride};
-}
-
-// The rows as Real<T>: themselves, or a widened copy in `scratch`.
-template <class T>
-HeadRows<const Real<T>> widened(HeadRows<const T> from, std::int64_t rows, std::int64_t width,
-                                std::vector<Real<T>>& scratch) {
-  if constexpr (is_staged<T>) {
-    scratch.resize(static_cast<std::size_t>(rows * width));
-    for (std::int64_t r = 0; r < rows; ++r) {
-      cast(scratch.data() + r * width, dtype_of<Real<T>>, from.row(r), dtype_of<T>, Elems(width));
-    }
-    return {scratch.data(), width};
-  } else {
-    static_cast<void>(rows), static_cast<void>(width), static_cast<void>(scratch);
-    return from;
-  }
-}
-
-// Where results of rows [0, rows) go: in place, or to scratch that narrow() rounds from.
-template <class T>
-HeadRows<Real<T>> writable(HeadRows<T> to, std::int64_t rows, std::int64_t width,
-                           std::vector<Real<T>>& scratch) {
-  if constexpr (is_staged<T>) {
-    scratch.resize(static_cast<std::size_t>(rows * width));
-    return {scratch.data(), width};
-  } else {
-    static_cast<void>(rows), static_cast<void>(width), static_cast<void>(scratch);
-    return to;
-  }
-}
-
-template <class T>
-void narrow(HeadRows<T> to, HeadRows<Real<T>> from, std::int64_t begin, std::int64_t end,
-            std::int64_t width) {
-  if constexpr (is_staged<T>) {
-    for (std::int64_t r = begin; r < end; ++r) {
-      cast(to.row(r), dtype_of<T>, from.row(r), dtype_of<Real<T>>, Elems(width));
-    }
-  } else {
-    static_cast<void>(to), static_cast<void>(from), static_cast<void>(width);
-    static_cast<void>(begin), static_cast<void>(end);
-  }
-}
-
-// c[m, n] = alpha * op(a) op(b) + beta * c.
+// Elements between rows: an odd number of cache lines, so that a column is not one cache set.
 template <class R>
-void product(std::int64_t m, std::int64_t n, std::int64_t k, R alpha, HeadRows<const R> a,
-             Transpose transpose_a, HeadRows<const R> b, Transpose transpose_b, R beta,
-             HeadRows<R> c) {
-  Gemm g;
-  g.dtype = dtype_of<R>;
-  g.m = m, g.n = n, g.k = k;
-  g.alpha = alpha, g.beta = beta;
-  g.a = a.data, g.lda = a.stride, g.transpose_a = transpose_a;
-  g.b = b.data, g.ldb = b.stride, g.transpose_b = transpose_b;
-  g.c = c.data, g.ldc = c.stride;
-  gemm(g);
+std::int64_t padded_stride(std::int64_t columns) {
+  constexpr std::int64_t kLine = 64 / sizeof(R);
+  return blocks_of(columns, 2 * kLine) * 2 * kLine + kLine;
 }
 
 template <class R>
 R score_scale(const CausalAttention& p) {
   return static_cast<R>(1.0 / std::sqrt(static_cast<double>(p.width)));
 }
+
+// The rows of one head inside a packed tensor: `part` of `parts` projections a token (qkv has
+// three, out one).
+template <class E>
+struct HeadRows {
+  E* data = nullptr;
+  std::int64_t stride = 0;
+
+  HeadRows(const CausalAttention& p, E* packed, std::int64_t head, std::int64_t part,
+           std::int64_t parts) {
+    const std::int64_t channels = p.heads * p.width;
+    const std::int64_t image = head / p.heads, within = head % p.heads;
+    stride = parts * channels;
+    data = packed + image * p.length * stride + part * channels + within * p.width;
+  }
+  E* row(std::int64_t r) const { return data + r * stride; }
+};
+
+// length x width, dense.
+template <class R>
+class HeadMatrix {
+ public:
+  void resize(std::int64_t rows, std::int64_t columns) {
+    rows_ = rows, columns_ = columns;
+    data_.resize(static_cast<std::size_t>(rows * columns));
+  }
+  R* row(std::int64_t r) { return data_.data() + r * columns_; }
+  const R* row(std::int64_t r) const { return data_.data() + r * columns_; }
+  std::int64_t columns() const { return columns_; }
+
+  template <class T>
+  void load(HeadRows<const T> from, std::int64_t rows, std::int64_t width) {
+    resize(rows, width);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      if constexpr (is_staged<T>) {
+        cast(row(r), dtype_of<R>, from.row(r), dtype_of<T>, Elems(width));
+      } else {
+        std::copy_n(from.row(r), width, row(r));
+      }
+    }
+  }
+  // Rows [begin, end) to where they belong.
+  template <class T>
+  void store(HeadRows<T> to, std::int64_t begin, std::int64_t end) const {
+    for (std::int64_t r = begin; r < end; ++r) {
+      if constexpr (is_staged<T>) {
+        cast(to.row(r), dtype_of<T>, row(r), dtype_of<R>, Elems(columns_));
+      } else {
+        std::copy_n(row(r), columns_, to.row(r));
+      }
+    }
+  }
+  void transpose_of(const HeadMatrix& from) {
+    constexpr std::int64_t kTile = 16;
+    resize(from.columns_, padded_stride<R>(from.rows_));
+    for (std::int64_t first = 0; first < from.rows_; first += kTile) {
+      const std::int64_t last = std::min(from.rows_, first + kTile);
+      for (std::int64_t c = 0; c < from.columns_; ++c) {
+        for (std::int64_t r = first; r < last; ++r) row(c)[r] = from.row(r)[c];
+      }
+    }
+  }
+  void clear(std::int64_t begin, std::int64_t end) { std::fill(row(begin), row(end), R(0)); }
+
+ private:
+  std::vector<R> data_;
+  std::int64_t rows_ = 0, columns_ = 0;
+};
 
 // Dropout's factors of a tile: query q of head h takes the words from ((h * length) + q) * padded
 // on, a word a key, where `padded` is length rounded up to whole Philox blocks.
@@ -116,7 +117,7 @@ class TileMask {
   const R* draw(const ScoreTile<R>& tile, std::int64_t head, std::int64_t query, std::int64_t key) {
     const double probability = problem_.dropout.probability;
     if (probability <= 0.0) return nullptr;
-    factors_.resize(static_cast<std::size_t>(tile.rows * tile.columns));
+    factors_.resize(static_cast<std::size_t>(tile.rows * tile.stride));
     words_.resize(static_cast<std::size_t>(tile.columns));
     const std::uint64_t threshold = dropout_threshold(probability);
     const R kept = probability < 1.0 ? static_cast<R>(1.0 / (1.0 - probability)) : R(0);
@@ -126,7 +127,7 @@ class TileMask {
       philox_words(problem_.dropout.seed, problem_.dropout.stream,
                    start_ + row * padded_ + static_cast<std::uint64_t>(key), Elems(n),
                    words_.data());
-      R* factors = factors_.data() + r * tile.columns;
+      R* factors = factors_.data() + r * tile.stride;
       for (std::int64_t j = 0; j < n; ++j) {
         factors[j] = words_[static_cast<std::size_t>(j)] >= threshold ? kept : R(0);
       }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "kernels/cpu/targets.h"
+#include "kernels/cpu/operator_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_rows.cc"
@@ -31,8 +31,8 @@ template <class R>
 HWY_INLINE void advance(const ScoreTile<R>& tile, const RunningSoftmax<R>& state) {
   const hn::ScalableTag<R> d;
   for (std::int64_t r = 0; r < tile.rows; ++r) {
-    R* s = tile.scores + r * tile.columns;
-    const R* mask = tile.mask == nullptr ? nullptr : tile.mask + r * tile.columns;
+    R* s = tile.scores + r * tile.stride;
+    const R* mask = tile.mask == nullptr ? nullptr : tile.mask + r * tile.stride;
     const auto n = static_cast<std::size_t>(tile.visible(r));
     const R before = state.first ? -std::numeric_limits<R>::infinity() : state.maximum[r];
     const R tile_top = max_of(d, n, s);
@@ -72,9 +72,9 @@ HWY_INLINE void tile_gradient(const ScoreTile<R>& tile, R* gradient, const R* lo
   const hn::ScalableTag<R> d;
   const auto factor = hn::Set(d, scale);
   for (std::int64_t r = 0; r < tile.rows; ++r) {
-    R* s = tile.scores + r * tile.columns;
-    R* g = gradient + r * tile.columns;
-    const R* mask = tile.mask == nullptr ? nullptr : tile.mask + r * tile.columns;
+    R* s = tile.scores + r * tile.stride;
+    R* g = gradient + r * tile.stride;
+    const R* mask = tile.mask == nullptr ? nullptr : tile.mask + r * tile.stride;
     const auto n = static_cast<std::size_t>(tile.visible(r));
     const auto shift = hn::Set(d, log_sum_exp[r]);
     const auto mean = hn::Set(d, dot[r]);

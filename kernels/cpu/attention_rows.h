@@ -5,12 +5,12 @@
 
 namespace weft::kernels {
 
-// A tile of scores: `rows` queries x `columns` keys, row after row. Query r may look at the first
-// visible(r) keys of the tile.
+// A tile of scores: `rows` queries x `columns` keys, rows `stride` apart. Query r may look at the
+// first visible(r) keys of the tile.
 template <class R>
 struct ScoreTile {
   R* scores = nullptr;
-  std::int64_t rows = 0, columns = 0;
+  std::int64_t rows = 0, columns = 0, stride = 0;
   std::int64_t first_visible = 0;  // of query 0; each next query sees one more
   const R* mask = nullptr;         // dropout's factors, like scores; nullptr: no dropout
 

@@ -2,7 +2,7 @@
 
 #include "kernels/compute_type.h"
 #include "kernels/cpu/staging.h"
-#include "kernels/cpu/targets.h"
+#include "kernels/cpu/operator_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/cross_entropy.cc"

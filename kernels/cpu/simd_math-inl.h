@@ -39,6 +39,7 @@ struct SomeLanes {
   using T = hn::TFromD<D>;
   D d;
   std::size_t count;
+#if HWY_MEM_OPS_MIGHT_FAULT
   HWY_INLINE hn::Vec<D> load(const T* p) const {
     HWY_ALIGN T lanes[hn::MaxLanes(D())] = {};
     std::memcpy(lanes, p, count * sizeof(T));
@@ -49,6 +50,14 @@ struct SomeLanes {
     hn::Store(v, d, lanes);
     std::memcpy(p, lanes, count * sizeof(T));
   }
+#else
+  HWY_INLINE hn::Vec<D> load(const T* p) const {
+    return hn::MaskedLoad(hn::FirstN(d, count), d, p);
+  }
+  HWY_INLINE void store(hn::Vec<D> v, T* p) const {
+    hn::BlendedStore(v, hn::FirstN(d, count), d, p);
+  }
+#endif
   HWY_INLINE hn::Vec<D> used(hn::Vec<D> v, hn::Vec<D> otherwise) const {
     return hn::IfThenElse(hn::FirstN(d, count), v, otherwise);
   }
