@@ -18,10 +18,11 @@ namespace {
 constexpr double kThreadWork = 128.0 * 1024;
 // Tiles end at multiples of this, where BLAS kernels have no ragged edge.
 constexpr std::int64_t kTileStep = 32;
-// With an epilogue, rows of C are finished in panels that stay in the second-level cache...
-constexpr std::int64_t kPanelBytes = 384 * 1024;
-// ... but are no shorter than this, because BLAS packs B anew for each.
-constexpr std::int64_t kPanelRowsMin = 64;
+// With an epilogue, rows of C are finished in panels that stay in a core's share of the caches...
+constexpr std::int64_t kPanelBytes = 2 * 1024 * 1024;
+// ... but are no shorter than this, because BLAS packs B anew for each: panels of 64 rows cost 20%
+// of 2048x1536x384, of 512 rows 3%.
+constexpr std::int64_t kPanelRowsMin = 512;
 // Halves: elements of B, and of a panel of A, that are widened at a time.
 constexpr std::int64_t kWideB = std::int64_t{1} << 22;
 constexpr std::int64_t kWideA = std::int64_t{1} << 17;
