@@ -104,13 +104,13 @@ Work direct_work(Collective collective, double n, double bytes) {
   const double part = bytes * (n - 1) / n;
   switch (collective) {
     case Collective::all_reduce:
-      return {1, n - 1, (n - 1) * bytes, n * bytes};
+      return {1, n - 1, (n - 1) * bytes, (n - 1) * bytes};
     case Collective::reduce_scatter:
       return {1, n - 1, part, bytes};
     case Collective::broadcast:
       return {1, n - 1, (n - 1) * bytes, 0};
     case Collective::reduce:
-      return {1, n - 1, (n - 1) * bytes, n * bytes};
+      return {1, n - 1, (n - 1) * bytes, (n - 1) * bytes};
     case Collective::barrier:
       return {1, n - 1, 0, 0};
     default:
