@@ -10,7 +10,7 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kRank = bin("comm_rank_main");
+const std::string kRank = bin("launched_rank_main");
 
 // What the rank that survives printed: how long its last call took, and its error.
 struct Learned {

@@ -19,7 +19,7 @@ using testing::AnyOf;
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
 
-const std::string kCommRank = bin("comm_rank_main");
+const std::string kCommRank = bin("launched_rank_main");
 
 // A port of the loopback that is in use for as long as this lives.
 class TakenPort {
@@ -166,13 +166,26 @@ TEST_F(Nodes, WithAnotherNumberOfNodes) {
 }
 
 TEST_F(Nodes, TwoWithTheSameRank) {
-  const auto node0 = node(0, {"true"}, 3);
-  const auto first = node(1, {"true"}, 3);
-  const auto second = node(1, {"true"}, 3);
-  EXPECT_NE(node0->wait(), 0);
-  EXPECT_NE(first->wait(), 0);
-  EXPECT_NE(second->wait(), 0);
-  EXPECT_THAT(node0->err() + first->err() + second->err(), HasSubstr("node 1"));
+  const auto node0 = node(0, {"--rendezvous-timeout=2", "true"}, 3);
+  const auto first = node(1, {"--rendezvous-timeout=2", "true"}, 3);
+  const auto second = node(1, {"--rendezvous-timeout=2", "true"}, 3);
+  EXPECT_EQ(node0->wait(), 1);
+  EXPECT_EQ(first->wait(), 1);
+  EXPECT_EQ(second->wait(), 1);
+  EXPECT_THAT(node0->err(), HasSubstr("node 2 has not come"));
+  EXPECT_THAT(first->err() + second->err(), HasSubstr("two processes were given the same rank"));
+}
+
+TEST_F(Nodes, OverIpv6) {
+  const auto node0 = node(0, {"--main-address=::1", "--devices=1", kCommRank, "end"});
+  const auto node1 = node(1, {"--main-address=::1", "--devices=1", kCommRank, "end"});
+  const int code = node0->wait();
+  if (code == 2 && node0->err().find("listen") != std::string::npos) {
+    node1->kill(SIGKILL);
+    GTEST_SKIP() << "no IPv6 loopback here: " << node0->err();
+  }
+  EXPECT_EQ(code, 0) << node0->err();
+  EXPECT_EQ(node1->wait(), 0) << node1->err();
 }
 
 TEST_F(Nodes, WithOtherOptions) {

@@ -1,4 +1,4 @@
-// A rank that takes part in all-reduces until its fate: comm_rank_main FATE RANK, where FATE is
+// A rank that takes part in all-reduces until its fate: launched_rank_main FATE RANK, where FATE is
 // what becomes of rank RANK after ten of them (the others go on): exit, leave, throw, kill, stop;
 // or end: all stop there. With --here=N it starts the other ranks itself, as Fabric::launch() does.
 #include <signal.h>
