@@ -39,6 +39,7 @@ Communicator::Impl::~Impl() {
   }
   before_close();
   engine->close(!unwinding);
+  if (unwinding) supervisor->linger();
 }
 
 Work Communicator::Impl::start(Prepared prepared) {

@@ -87,6 +87,11 @@ class StoreSupervisor final : public GroupSupervisor {
     return verdict_of(failure, {});
   }
 
+  void linger() override {
+    if (publisher_.joinable()) publisher_.join();
+    if (whole_job_) job_->store().wait_failure(kVerdictWait);
+  }
+
   std::optional<Trouble> stalled(const FrameTag& tag) override {
     post(tag);
     // Along the ring every disagreement shows between neighbours; a few more make the text better.

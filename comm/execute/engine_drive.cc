@@ -33,7 +33,7 @@ void Engine::drive_until(const Operation* target, bool background) {
     }
     if (step(pace)) continue;
     if (pace.poll_again()) continue;
-    const auto patience = std::min(kWatchEvery, options_.operation_timeout / 4);
+    const auto patience = std::min(kWatchEvery, options_.operation_timeout / 8);
     try {
       mesh_->wait(std::max(patience, std::chrono::milliseconds(1)));
       watch();
@@ -318,7 +318,7 @@ void Engine::fail_running() {
 
 void Engine::watch() {
   const auto now = Clock::now();
-  if (now - last_watch_ < std::min(kWatchEvery, options_.operation_timeout / 4)) return;
+  if (now - last_watch_ < std::min(kWatchEvery, options_.operation_timeout / 8)) return;
   last_watch_ = now;
   const std::uint64_t bytes = mesh_->bytes_moved();
   const bool moved = bytes != bytes_seen_;
@@ -330,7 +330,8 @@ void Engine::watch(Operation& operation, bool moved, Clock::time_point now) {
   if (moved || operation.nodes_done != operation.nodes_seen) {
     operation.nodes_seen = operation.nodes_done;
     operation.quiet_since = now;
-    operation.next_notice = options_.stall_notice;
+    // Early enough that everybody has said where they are before the first one gives up.
+    operation.next_notice = std::min(options_.stall_notice, options_.operation_timeout / 3);
     return;
   }
   const auto quiet =

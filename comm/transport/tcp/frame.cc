@@ -1,6 +1,6 @@
 #include "comm/transport/tcp/frame.h"
 
-#include <xxhash.h>
+#include WEFT_XXHASH_HEADER  // <xxhash.h>, or the one that dispatches
 
 namespace weft::comm::tcp {
 
