@@ -16,10 +16,17 @@ target_include_directories(weft_asio SYSTEM INTERFACE $<BUILD_INTERFACE:${WEFT_A
 target_compile_definitions(weft_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED ASIO_NO_TS_EXECUTORS)
 target_link_libraries(weft_asio INTERFACE Threads::Threads)
 
+# xxHash with the vector unit chosen at run time, where the package has it (x86); else inlined for the baseline.
 find_path(WEFT_XXHASH_INCLUDE xxhash.h REQUIRED)
+find_path(WEFT_XXHASH_DISPATCH_INCLUDE xxh_x86dispatch.h)
 add_library(weft_xxhash INTERFACE)
 target_include_directories(weft_xxhash SYSTEM INTERFACE $<BUILD_INTERFACE:${WEFT_XXHASH_INCLUDE}>)
-target_compile_definitions(weft_xxhash INTERFACE XXH_INLINE_ALL)
+if(WEFT_XXHASH_DISPATCH_INCLUDE AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  target_compile_definitions(weft_xxhash INTERFACE "WEFT_XXHASH_HEADER=<xxh_x86dispatch.h>")
+  target_link_libraries(weft_xxhash INTERFACE xxhash)
+else()
+  target_compile_definitions(weft_xxhash INTERFACE XXH_INLINE_ALL "WEFT_XXHASH_HEADER=<xxhash.h>")
+endif()
 
 if(WEFT_BUILD_TESTS)
   find_package(GTest REQUIRED)

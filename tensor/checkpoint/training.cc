@@ -1,6 +1,6 @@
 #include "tensor/checkpoint/training.h"
 
-#include <xxhash.h>
+#include WEFT_XXHASH_HEADER  // <xxhash.h>, or the one that dispatches
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
