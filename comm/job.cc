@@ -181,7 +181,9 @@ Job::Job(const JobIdentity& identity, PeerIdentity self, const ConnectOptions& o
       store_(std::make_unique<StoreClient>(client_options(identity, self, options))) {
   store_->on_failure([roll = roll_](const Failure& failure) {
     const std::lock_guard lock(roll->mutex);
-    for (Engine* engine : roll->engines) engine->fail(verdict_of(failure, {}));
+    for (Engine* engine : roll->engines) {
+      engine->fail(verdict_of(failure, {}), failure.operation.empty());
+    }
   });
 }
 

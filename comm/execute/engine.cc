@@ -174,6 +174,16 @@ void Engine::progress_main() {
   }
 }
 
+std::exception_ptr Engine::final_failure() {
+  const std::lock_guard lock(mutex_);
+  if (adds_operation_ && !running_.empty()) {
+    verdict_->message += ", during " + first_in_flight();
+    failure_ = exception_of(*verdict_);
+  }
+  adds_operation_ = false;
+  return failure_;
+}
+
 // With mutex_ held: the first verdict counts.
 void Engine::set_verdict(const Verdict& verdict) {
   if (!verdict_) {
@@ -184,10 +194,11 @@ void Engine::set_verdict(const Verdict& verdict) {
   attention_.store(true, std::memory_order_release);
 }
 
-void Engine::fail(const Verdict& verdict) {
+void Engine::fail(const Verdict& verdict, bool adds_operation) {
   std::unique_lock lock(mutex_);
   if (verdict_) return;
   set_verdict(verdict);
+  adds_operation_ = adds_operation;
   if (driving_) {
     mesh_->wake();
     return;

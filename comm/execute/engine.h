@@ -60,7 +60,8 @@ class Engine {
   std::shared_ptr<Completion> start(std::unique_ptr<Operation> operation, const Buffers& buffers);
 
   // Every pending and later call throws `verdict`; the first one counts. Never blocks, any thread.
-  void fail(const Verdict& verdict);
+  // adds_operation: what is in flight here is added to the message.
+  void fail(const Verdict& verdict, bool adds_operation = false);
   void throw_if_failed();
   bool failed() const { return failing_.load(std::memory_order_acquire); }
 
@@ -92,6 +93,7 @@ class Engine {
   void progress_main();
   bool something_to_drive() const;
   void set_verdict(const Verdict& verdict);
+  std::exception_ptr final_failure();
 
   // engine_drive.cc: only by the driver.
   void drive_until(const Operation* target, bool background);
@@ -131,6 +133,7 @@ class Engine {
   std::vector<std::unique_ptr<Operation>> pool_;
   std::optional<Verdict> verdict_;
   std::exception_ptr failure_;
+  bool adds_operation_ = false;
   std::thread progress_;
   std::atomic<bool> failing_{false};
   std::atomic<bool> attention_{false};  // something was submitted, or failed, meanwhile

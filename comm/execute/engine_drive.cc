@@ -308,11 +308,7 @@ void Engine::fail_running() {
   }
   active_.clear();
   with_ready_.clear();
-  std::exception_ptr failure;
-  {
-    const std::lock_guard lock(mutex_);
-    failure = failure_;
-  }
+  const std::exception_ptr failure = final_failure();
   while (!running_.empty()) finish(running_.back(), failure);
 }
 

@@ -234,9 +234,10 @@ TEST_P(Failures, ADisagreementInASplitLeavesTheWorldAlone) {
   });
 }
 
-TEST_P(Failures, ATimeoutSaysWhoHasNotCome) {
+class Stalls : public ::testing::TestWithParam<Backend> {};  // in_process() takes no time limit
+
+TEST_P(Stalls, ATimeoutSaysWhoHasNotCome) {
   Backend backend = GetParam();
-  if (!backend.tcp) GTEST_SKIP() << "in_process() takes no options";
   backend.operation_timeout = milliseconds(600);
   std::latch over(3);
   const auto errors = testing::run_world(backend, 4, [&](Communicator& world) {
@@ -259,6 +260,11 @@ TEST_P(Failures, ATimeoutSaysWhoHasNotCome) {
                 AllOf(HasSubstr("rank 3 has not entered"), HasSubstr("all_reduce #2")));
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Transports, Stalls,
+                         ::testing::Values(Backend{"tcp", true, 1},
+                                           Backend{"tcp_two_lanes", true, 2}),
+                         [](const auto& param_info) { return param_info.param.name; });
 
 INSTANTIATE_TEST_SUITE_P(Transports, Failures,
                          ::testing::Values(Backend{"inproc"}, Backend{"tcp", true, 1},
