@@ -1,12 +1,13 @@
 // The weft command.
+#include <fcntl.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
-#include <csignal>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <string>
 #include <utility>
@@ -49,9 +50,17 @@ int run_command_line(int argc, char** argv) {
   return weft::launcher::kExitUsage;
 }
 
+// Descriptors that we open must not become standard input, output or error.
+void fill_standard_descriptors() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) std::abort();
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  fill_standard_descriptors();
   std::signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of write()
   spdlog::set_default_logger(spdlog::stderr_color_mt("weft"));  // standard output is the ranks'
   spdlog::set_pattern("weft: %l: %v");

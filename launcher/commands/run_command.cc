@@ -100,6 +100,7 @@ SupervisorOptions supervisor_options(const Launch& launch, int secret_fd) {
   supervisor.standard_input = options.node_rank == 0 ? StdinFor::first : StdinFor::nobody;
   const auto inherited = current_environment();
   const Variables given = given_variables(options, launch.devices);
+  const std::uint64_t descriptors_max = raise_descriptor_limit();
   for (int local = 0; local < launch.devices.count; ++local) {
     const Share& share = launch.shares[static_cast<std::size_t>(local)];
     RankPlace place = launch.first;
@@ -116,6 +117,7 @@ SupervisorOptions supervisor_options(const Launch& launch, int secret_fd) {
     start.process.environment = changed_environment(inherited, variables);
     start.process.cpus = share.bound_cpus;
     start.process.kept_fd = secret_fd;
+    start.process.descriptors_max = descriptors_max;
     supervisor.ranks.push_back(std::move(start));
   }
   return supervisor;

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -105,6 +106,12 @@ void redirect(const ChildPlan& plan, int from, int to) {
   redirect(plan, spec.stdout_fd, STDOUT_FILENO);
   redirect(plan, spec.stderr_fd, STDERR_FILENO);
   if (spec.kept_fd >= 0 && fcntl(spec.kept_fd, F_SETFD, 0) != 0) give_up(plan, Stage::redirect);
+  if (spec.descriptors_max > 0) {
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = spec.descriptors_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
   struct sigaction normal {};
   normal.sa_handler = SIG_DFL;
   sigaction(SIGPIPE, &normal, nullptr);
@@ -138,6 +145,16 @@ void redirect(const ChildPlan& plan, int from, int to) {
 }
 
 }  // namespace
+
+std::uint64_t raise_descriptor_limit() {
+  constexpr rlim_t kEnough = 65536;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  const rlim_t former = limit.rlim_cur;
+  limit.rlim_cur = std::max(former, std::min(limit.rlim_max, kEnough));
+  setrlimit(RLIMIT_NOFILE, &limit);
+  return former;
+}
 
 Process start_process(const ProcessSpec& spec) {
   Pipe errors = make_pipe();

@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -23,15 +24,20 @@ struct ProcessSpec {
   int stdin_fd = -1;                     // -1: inherited. Otherwise duplicate_high() ones
   int stdout_fd = -1;
   int stderr_fd = -1;
-  int kept_fd = -1;       // stays open in the program under the same number
-  int guard_fd = -1;      // told of the process before the program starts; see guard.h
-  bool own_group = true;  // a process group of its own
+  int kept_fd = -1;                   // stays open in the program under the same number
+  int guard_fd = -1;                  // told of the process before the program starts; see guard.h
+  std::uint64_t descriptors_max = 0;  // the limit (ulimit -n) to set; 0: ours
+  bool own_group = true;              // a process group of its own
 };
 
 struct Process {
   pid_t pid = -1;
   FileDescriptor pidfd;  // readable once the process has ended
 };
+
+// Raises our own limit of open descriptors as far as allowed, for many ranks need many; gives the
+// former one, to be restored in them.
+std::uint64_t raise_descriptor_limit();
 
 // Returns once the program is running; throws LaunchError (126) if it cannot be executed or bound,
 // IoError where the system refuses a process.

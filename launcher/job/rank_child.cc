@@ -135,8 +135,9 @@ void RankChild::take(Channel& channel, std::string_view bytes) {
   std::string batch;
   batch.reserve(bytes.size() + bytes.size() / 4);
   channel.splitter.feed(bytes, [&](std::string_view line) { pass_on(channel, line, batch); });
-  output_.write(channel.stream, batch);
+  // First, so that no line is followed by a status that it ended.
   if (output_.has_terminal()) hooks_.status_changed();
+  output_.write(channel.stream, batch);
 }
 
 void RankChild::pass_on(Channel& channel, std::string_view line, std::string& batch) {
@@ -152,9 +153,9 @@ void RankChild::close(Channel& channel) {
   if (!channel.pipe) return;
   std::string batch;
   channel.splitter.finish([&](std::string_view line) { pass_on(channel, line, batch); });
+  if (output_.has_terminal()) hooks_.status_changed();
   output_.write(channel.stream, batch);
   channel.pipe.reset();
-  if (output_.has_terminal()) hooks_.status_changed();
 }
 
 void RankChild::drain(Channel& channel) {

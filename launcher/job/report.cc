@@ -31,12 +31,15 @@ std::string fate_of_others(const Outcome& outcome, int guilty) {
   for (const auto& end : outcome.ends) {
     if (end.rank != guilty) ++(end.killed_by_us ? stopped : ended);
   }
-  if (stopped + ended == 0) return {};
-  std::string text = fmt::format("weft:   of the other {} here,", plural(stopped + ended, "rank"));
-  if (ended > 0)
-    text += fmt::format(" {} ended by {}", ended, ended == 1 ? "itself" : "themselves");
-  if (stopped > 0) text += fmt::format("{} {} had to be stopped", ended > 0 ? "," : "", stopped);
-  return text + "\n";
+  const std::size_t others = stopped + ended;
+  if (others == 0) return {};
+  const std::string who =
+      others == 1 ? "the other rank" : fmt::format("the other {} ranks", others);
+  if (stopped == 0) {
+    return fmt::format("weft:   {} here ended by {}\n", who, others == 1 ? "itself" : "themselves");
+  }
+  if (ended == 0) return fmt::format("weft:   {} here had to be stopped\n", who);
+  return fmt::format("weft:   of {} here {} had to be stopped\n", who, stopped);
 }
 
 }  // namespace

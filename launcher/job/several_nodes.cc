@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <asio.hpp>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -96,6 +97,7 @@ class MainNode : public Session {
  public:
   explicit MainNode(const SessionOptions& options)
       : options_(options), address_to_listen_(resolve(options.main_address)) {
+    warn_of_loopback();
     open_meeting();
     NodeRoll roll(options_.num_nodes);
     try {
@@ -143,6 +145,17 @@ class MainNode : public Session {
   }
 
  private:
+  // Debian's /etc/hosts gives a machine's own name such an address.
+  void warn_of_loopback() const {
+    const bool by_name = options_.main_address != address_to_listen_;
+    if (!by_name || options_.main_address == "localhost") return;
+    if (!asio::ip::make_address(address_to_listen_).is_loopback()) return;
+    fmt::print(stderr,
+               "weft: --main-address={} is {} here, which other machines cannot reach; give its "
+               "address on the network\n",
+               options_.main_address, address_to_listen_);
+  }
+
   void open_meeting() {
     comm::StoreServerOptions meeting;
     meeting.job.job_id = kMeetingJob;
@@ -216,7 +229,7 @@ class OtherNode : public Session {
   explicit OtherNode(const SessionOptions& options) : options_(options) {
     const json verdict = join();
     if (verdict.contains("error")) {
-      meeting_->set(fmt::format("heard/{}", options_.node_rank), {});
+      say("heard");
       throw LaunchError(verdict.at("exit_code"), verdict.at("error"));
     }
     world_size_ = verdict.at("world_size");
@@ -239,7 +252,7 @@ class OtherNode : public Session {
       const json end = {{"exit_code", own}, {"guilty", holds_guilty(outcome)}};
       meeting_->set(fmt::format("end/{}", options_.node_rank), bytes_of_json(end));
       const int result = json_of(meeting_->get("result", kForever));
-      meeting_->set(fmt::format("bye/{}", options_.node_rank), {});
+      say("bye");
       return result;
     } catch (const Error&) {  // node 0 is gone
       return own != 0 ? own : 1;
@@ -247,6 +260,14 @@ class OtherNode : public Session {
   }
 
  private:
+  // Node 0 may hear this and be gone before its answer gets here.
+  void say(const char* word) {
+    try {
+      meeting_->set(fmt::format("{}/{}", word, options_.node_rank), {});
+    } catch (const Error&) {
+    }
+  }
+
   json join() {
     try {
       meeting_.emplace(meeting_client(options_, options_.main_address));

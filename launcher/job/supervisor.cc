@@ -66,6 +66,7 @@ struct Supervisor::Impl : std::enable_shared_from_this<Supervisor::Impl> {
   std::optional<TerminalInput> terminal;
   std::vector<std::unique_ptr<RankChild>> children;
   std::size_t running = 0;
+  std::vector<RankChild*> exits;  // in the order they came
   bool stopping = false;
   Outcome outcome;
 };
@@ -160,6 +161,7 @@ void Supervisor::Impl::on_signal(int number) {
 }
 
 void Supervisor::Impl::on_exit(RankChild& child) {
+  exits.push_back(&child);
   if (child.status()->ok()) return;
   const RankEnd end = child.end();
   if (outcome.signal == 0 && !end.killed_by_us) {
@@ -178,8 +180,7 @@ void Supervisor::Impl::on_exit(RankChild& child) {
   }
 }
 
-void Supervisor::Impl::on_end(RankChild& child) {
-  outcome.ends.push_back(child.end());
+void Supervisor::Impl::on_end(RankChild&) {
   if (--running > 0) return;
   timer.cancel();
   io.stop();
@@ -226,6 +227,8 @@ Outcome Supervisor::run() {
   Impl& impl = *impl_;
   if (impl.running > 0) impl.io.run();
   if (!impl.outcome.verdict) impl.outcome.verdict = impl.control.failure();
+  for (const RankChild* child : impl.exits) impl.outcome.ends.push_back(child->end());
+  impl.exits.clear();
   impl.output.set_status({});
   return impl.outcome;
 }

@@ -112,6 +112,19 @@ class ChildProcess {
     return true;
   }
 
+  // Reads until standard error holds `text`.
+  bool wait_for_error(const std::string& text,
+                      std::chrono::milliseconds timeout = std::chrono::seconds(20)) {
+    const auto deadline = Clock::now() + timeout;
+    while (err().find(text) == std::string::npos) {
+      if (!read_some(deadline)) {
+        ADD_FAILURE() << "no '" << text << "'\nout: " << out() << "\nerr: " << err();
+        return false;
+      }
+    }
+    return true;
+  }
+
   static std::vector<std::string> lines(const std::string& text) {
     std::vector<std::string> result;
     std::size_t begin = 0;
