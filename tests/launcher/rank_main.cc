@@ -80,11 +80,14 @@ int act(const std::string& what, int argc, char** argv) {
     sleep_forever();
   }
   if (what == "polite") {  // ends well when asked to
-    static int asked = 0;
-    ::signal(number(2), [](int s) { asked = s; });
+    sigset_t wanted;
+    sigemptyset(&wanted);
+    sigaddset(&wanted, number(2));
+    sigprocmask(SIG_BLOCK, &wanted, nullptr);
     std::printf("ready %d\n", getpid());
     std::fflush(stdout);
-    while (asked == 0) usleep(1000);
+    int asked = 0;
+    sigwait(&wanted, &asked);
     std::printf("asked by %d\n", asked);
     return 0;
   }
