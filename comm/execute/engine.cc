@@ -25,7 +25,10 @@ bool is_point_to_point(const Operation& operation) { return operation.plan->poin
 
 Engine::Engine(std::unique_ptr<Mesh> mesh, std::shared_ptr<Supervisor> supervisor,
                const EngineOptions& options)
-    : mesh_(std::move(mesh)), supervisor_(std::move(supervisor)), options_(options) {
+    : mesh_(std::move(mesh)),
+      supervisor_(std::move(supervisor)),
+      options_(options),
+      pace_(options.crowded) {
   const auto size = static_cast<std::size_t>(mesh_->size());
   const auto lanes = static_cast<std::size_t>(mesh_->lanes()) + 1;
   for (auto& messages : next_message_) messages.assign(size, 1);
@@ -125,8 +128,7 @@ std::shared_ptr<Completion> Engine::start(std::unique_ptr<Operation> operation,
     fail_running();
   } else {
     issue(mine);
-    Pace pace(options_.crowded, true);
-    step(pace);  // what can go at once goes without a thread hop
+    step();  // what can go at once goes without a thread hop
   }
   lock.lock();
   leave_driving();

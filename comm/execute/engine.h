@@ -97,7 +97,7 @@ class Engine {
 
   // engine_drive.cc: only by the driver.
   void drive_until(const Operation* target, bool background);
-  bool step(Pace& pace);
+  bool step();
   void attend();
   void issue(Operation* operation);
   bool round();
@@ -144,6 +144,7 @@ class Engine {
   std::vector<Queue*> active_;
   std::vector<Operation*> with_ready_;
   Arena arena_;
+  Pace pace_;
   Queue* current_ = nullptr;  // whose link is being moved
   const Operation* target_ = nullptr;
   bool stopped_ = false;  // fail_running() has severed the mesh

@@ -24,15 +24,15 @@ Engine::Queue& Engine::queue_of(const MessageList& messages) {
 }
 
 void Engine::drive_until(const Operation* target, bool background) {
-  Pace pace(options_.crowded, background);
+  pace_.start(background);
   for (;;) {
     if (attention_.load(std::memory_order_acquire)) attend();
     if (target != nullptr ? target->done : running_.empty()) {
       if (target != nullptr || !attention_.load(std::memory_order_acquire)) return;
       continue;
     }
-    if (step(pace)) continue;
-    if (pace.poll_again()) continue;
+    if (step()) continue;
+    if (pace_.poll_again()) continue;
     const auto patience = std::min(kWatchEvery, options_.operation_timeout / 8);
     try {
       mesh_->wait(std::max(patience, std::chrono::milliseconds(1)));
@@ -40,19 +40,19 @@ void Engine::drive_until(const Operation* target, bool background) {
     } catch (const Error& error) {
       settle(trouble_of(error));
     }
-    pace.blocked();
+    pace_.blocked();
   }
 }
 
 // One look at everything. True if something moved.
-bool Engine::step(Pace& pace) {
+bool Engine::step() {
   try {
     bool moved = round();
     if (!with_ready_.empty()) {
       run_ready();
       moved = true;
     }
-    if (moved) pace.moved();
+    if (moved) pace_.moved();
     return moved;
   } catch (const Error& error) {
     settle(trouble_of(error));

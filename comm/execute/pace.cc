@@ -5,24 +5,35 @@
 namespace weft::comm {
 
 namespace {
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
 constexpr int kBusyRounds = 64;    // some ten microseconds of system calls
 constexpr int kCrowdedYields = 6;  // then somebody else has had the core several times
-constexpr std::chrono::microseconds kSpin{60};
-constexpr std::chrono::microseconds kBackgroundSpin{15};
+constexpr int kSharedRounds = 2;
+constexpr microseconds kSpin{60};
+constexpr microseconds kBackgroundSpin{15};
+// Two polls so far apart mean that somebody else had the core in between: for a while, block early.
+constexpr microseconds kPreempted{150};
+constexpr milliseconds kSharedFor{100};
 }  // namespace
 
 bool Pace::poll_again() {
-  ++idle_rounds_;
+  const auto now = Clock::now();
+  if (++idle_rounds_ == 1) {
+    idle_since_ = now;
+  } else if (now - last_poll_ > kPreempted) {
+    shared_until_ = now + kSharedFor;
+  }
+  last_poll_ = now;
+  if (now < shared_until_) return idle_rounds_ <= kSharedRounds;
   if (crowded_) {
     if (idle_rounds_ > kCrowdedYields) return false;
     sched_yield();
     return true;
   }
-  if (idle_rounds_ < kBusyRounds && !background_) return true;
-  const auto now = Clock::now();
-  if (idle_rounds_ == kBusyRounds || (background_ && idle_rounds_ == 1)) idle_since_ = now;
   if (now - idle_since_ > (background_ ? kBackgroundSpin : kSpin)) return false;
-  sched_yield();
+  if (idle_rounds_ > kBusyRounds || background_) sched_yield();
   return true;
 }
 
