@@ -12,12 +12,15 @@
 namespace train_gpt {
 namespace {
 
-// weft run passes ranks' output through pipes, and says so when it writes to a terminal itself.
-bool on_terminal() {
-  if (isatty(STDOUT_FILENO)) return true;
+// weft run passes ranks' output through pipes, shows a line that is being rewritten below the
+// others, and says so.
+bool shown_by_launcher() {
   const char* hint = std::getenv("WEFT_TERMINAL");
   return hint != nullptr && std::string(hint) == "1";
 }
+
+// To the start of the line, which is emptied. A launcher empties it itself.
+const char* start_over() { return isatty(STDOUT_FILENO) ? "\r\x1b[K" : "\r"; }
 
 std::string human_time(double seconds) {
   const auto s = static_cast<std::int64_t>(seconds + 0.5);
@@ -37,7 +40,9 @@ constexpr std::chrono::milliseconds kLiveEvery{100};
 }  // namespace
 
 Progress::Progress(const Options& options, bool speaks)
-    : options_(options), speaks_(speaks), live_(speaks && on_terminal()) {
+    : options_(options),
+      speaks_(speaks),
+      live_(speaks && (isatty(STDOUT_FILENO) || shown_by_launcher())) {
   if (!speaks || options.log_json.empty()) return;
   json_.open(options.log_json);
   if (!json_)
@@ -82,9 +87,9 @@ void Progress::show_live(const StepReport& report) {
   const auto filled = static_cast<std::size_t>(share * kBarWidth);
   const double left_s =
       static_cast<double>(options_.max_iters - report.iter - 1) * smoothed_step_ms_ / 1e3;
-  fmt::print("\r\x1b[K[{}{}] {}/{}  loss {:.4f}  {} tokens/s  {} left", std::string(filled, '#'),
-             std::string(kBarWidth - filled, '.'), report.iter + 1, options_.max_iters, report.loss,
-             human_count(report.tokens_per_s), human_time(left_s));
+  fmt::print("{}[{}{}] {}/{}  loss {:.4f}  {} tokens/s  {} left", start_over(),
+             std::string(filled, '#'), std::string(kBarWidth - filled, '.'), report.iter + 1,
+             options_.max_iters, report.loss, human_count(report.tokens_per_s), human_time(left_s));
   std::fflush(stdout);
   live_shown_ = true;
   last_shown_ = std::chrono::steady_clock::now();
@@ -92,7 +97,7 @@ void Progress::show_live(const StepReport& report) {
 
 void Progress::erase_live() {
   if (!live_shown_) return;
-  fmt::print("\r\x1b[K");
+  fmt::print("{}", start_over());
   live_shown_ = false;
 }
 

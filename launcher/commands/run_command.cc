@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
@@ -69,6 +71,7 @@ Variables given_variables(const RunOptions& options, const Devices& devices) {
   set(comm::env::kTransport, options.transport);
   set(comm::env::kInterface, options.interface);
   set(comm::env::kAlgorithm, options.algorithm);
+  if (isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1) variables[env::kTerminal] = "1";
   return variables;
 }
 
