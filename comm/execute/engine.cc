@@ -77,6 +77,7 @@ void Engine::enter(Operation& operation) {
     operation.sequence = next_sequence_++;
   }
   operation.tag = tag_of(operation.call, operation.sequence);
+  if (!is_point_to_point(operation)) recent_[operation.sequence % recent_.size()] = operation.tag;
   counters_.operations.fetch_add(1, std::memory_order_relaxed);
 }
 

@@ -14,6 +14,7 @@
 // pending and later call throws.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -110,6 +111,8 @@ class Engine {
   void complete(Operation& operation, std::int32_t node);
   void finish(Operation* operation, std::exception_ptr error);
   void fail_running();
+  // engine_watch.cc
+  std::chrono::milliseconds watch_interval() const;
   void watch();
   void watch(Operation& operation, bool moved, Clock::time_point now);
   void settle(const Trouble& trouble);
@@ -128,6 +131,7 @@ class Engine {
   bool driving_ = false;
   bool closed_ = false;
   std::uint32_t next_sequence_ = 1;
+  std::array<FrameTag, 64> recent_{};           // collectives entered last, at sequence % size
   std::vector<std::uint32_t> next_message_[2];  // per peer: sent, received
   std::vector<Operation*> submitted_;
   std::vector<std::unique_ptr<Operation>> pool_;
