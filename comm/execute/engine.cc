@@ -230,6 +230,7 @@ void Engine::close(bool says_goodbye) {
   if (closed_) return;
   closed_ = true;
   bool goodbye = says_goodbye && !verdict_;
+  graceful_ = goodbye;
   if (goodbye) {
     set_verdict(
         {ErrorCode::aborted,

@@ -130,6 +130,7 @@ class Engine {
   std::condition_variable changed_;
   bool driving_ = false;
   bool closed_ = false;
+  bool graceful_ = false;  // closed without a failure: peers are told goodbye if nothing is pending
   std::uint32_t next_sequence_ = 1;
   std::array<FrameTag, 64> recent_{};           // collectives entered last, at sequence % size
   std::vector<std::uint32_t> next_message_[2];  // per peer: sent, received

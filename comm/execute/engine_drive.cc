@@ -62,14 +62,16 @@ bool Engine::step() {
 // Takes what was submitted meanwhile, or fails everything if that is what was asked for.
 void Engine::attend() {
   std::vector<Operation*> submitted;
+  bool graceful = false;
   {
     const std::lock_guard lock(mutex_);
+    graceful = graceful_;
     attention_.store(false, std::memory_order_relaxed);
     submitted.swap(submitted_);
   }
   if (failed()) {
     running_.insert(running_.end(), submitted.begin(), submitted.end());
-    fail_running();
+    if (!graceful || !running_.empty()) fail_running();
     return;
   }
   for (Operation* operation : submitted) issue(operation);

@@ -70,7 +70,8 @@ Trouble Engine::trouble_of(const Error& error) {
   if (const auto* lost = dynamic_cast<const LinkLost*>(&error)) trouble.peer = lost->peer;
   if (const auto* mismatch = dynamic_cast<const FrameMismatch*>(&error)) {
     FrameTag counterpart = mismatch->expected;
-    if (mismatch->found.sequence < mismatch->expected.sequence) {
+    const bool collective = mismatch->found.collective < kScheduledCollectives;
+    if (collective && mismatch->found.sequence < mismatch->expected.sequence) {
       // This rank got through an earlier call in which they disagreed: that is the one to name.
       const std::lock_guard lock(mutex_);
       const FrameTag& earlier = recent_[mismatch->found.sequence % recent_.size()];
