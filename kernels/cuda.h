@@ -1,0 +1,41 @@
+// The CUDA backend's entry points: kernels/cuda/*.cu where it is built, else kernels/no_cuda.cc
+// with the same names. Nothing here needs a driver to link, start, or ask.
+#pragma once
+
+#include <string>
+
+#include "kernels/base/dtype.h"
+#include "kernels/base/units.h"
+
+namespace weft::kernels::cuda {
+
+// Devices this process can use; 0 where the backend is not built, no driver is installed, or it
+// fails. Never throws. reason_for_none() then says which of these it is, and is empty otherwise.
+int device_count();
+std::string reason_for_none();
+
+struct DeviceInfo {
+  std::string name;
+  int major = 0, minor = 0;  // compute capability
+  Bytes memory;
+};
+// InvalidArgument for an index outside 0 .. device_count() - 1.
+DeviceInfo device_info(int index);
+
+// A cudaStream_t; nullptr is the default stream.
+using Stream = void*;
+
+// to[i] = from[i] * scale, rounded to nearest even, bit for bit what kernels::cast does. Device
+// pointers on the current device, aligned to their elements; to_type is f16 or bf16. Queued on
+// `stream`. Unsupported where there is no device.
+void cast_from_f32(void* to, DType to_type, const float* from, Elems count, double scale = 1.0,
+                   Stream stream = nullptr);
+
+// Device memory and copies for callers without CUDA headers. Errors as Unsupported (no device) or
+// IoError, naming the call. copy_* wait until the copy is done, and for the default stream before.
+void* allocate(Bytes bytes);
+void release(void* data) noexcept;
+void copy_to_device(void* to, const void* from, Bytes bytes);
+void copy_to_host(void* to, const void* from, Bytes bytes);
+
+}  // namespace weft::kernels::cuda
