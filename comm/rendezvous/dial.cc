@@ -198,12 +198,13 @@ Dialled dial(asio::io_context& io, const StoreClientOptions& options) {
       begin + std::clamp(options.connect_timeout, milliseconds(0), milliseconds(kTimeoutMax));
   const std::string where = host_and_port(options.host, options.port);
   milliseconds pause = kFirstPause;
+  std::string why;
   for (int attempts = 1;; ++attempts) {
-    std::string why;
     try {
       return Attempt(io, options, deadline).run();
     } catch (const TryAgain& again) {
-      why = again.why;
+      // The last attempt is cut short by the time; those before it say what is wrong.
+      if (why.empty() || Clock::now() < deadline) why = again.why;
     } catch (const Error& error) {
       throw_error(error.code(), fmt::format("{} cannot join the store at {}: {}",
                                             name_of_rank(options.self.rank), where, error.what()));

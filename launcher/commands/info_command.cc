@@ -8,9 +8,9 @@
 #include <set>
 
 #include "comm/algorithms/algorithms.h"
+#include "kernels/cuda.h"
 #include "launcher/commands/commands.h"
 #include "launcher/environment/detect.h"
-#include "launcher/job/cuda_devices.h"
 #include "launcher/job/session.h"
 #include "launcher/job/topology.h"
 
@@ -60,6 +60,19 @@ std::string compiler() {
 #endif
 }
 
+std::string cuda_devices_text() {
+  namespace cuda = kernels::cuda;
+  const int count = cuda::device_count();
+  if (count == 0) return "none (" + cuda::reason_for_none() + ")";
+  std::string text = fmt::format("{} (training on them is not in this version)", count);
+  for (int i = 0; i < count; ++i) {
+    const auto device = cuda::device_info(i);
+    text += fmt::format("\n  {}: {}, compute capability {}.{}, {} MiB", i, device.name,
+                        device.major, device.minor, device.memory.value >> 20);
+  }
+  return text;
+}
+
 int print_info() {
   const Machine machine = read_machine();
   const ClusterEnvironment environment = detect();
@@ -67,7 +80,6 @@ int print_info() {
   for (const auto& algorithm : comm::algorithms()) {
     algorithms += (algorithms.empty() ? "" : ", ") + std::string(algorithm.name);
   }
-  const int devices = cuda_device_count();
   fmt::print("{}, built with {}\n", version_text(), compiler());
   fmt::print("libraries: hwloc {}.{}.{}, Asio {}.{}.{}, {}, fmt {}.{}.{}\n",
              hwloc_get_api_version() >> 16, hwloc_get_api_version() >> 8 & 0xffU,
@@ -76,7 +88,7 @@ int print_info() {
              FMT_VERSION / 100 % 100, FMT_VERSION % 100);
   fmt::print("host: {}, started by: {}\n", host_name(), environment.name);
   fmt::print("usable here: {}\n{}", machine.summary(), tree_of(machine));
-  fmt::print("CUDA devices: {}\n", devices);
+  fmt::print("CUDA devices: {}\n", cuda_devices_text());
   fmt::print("transports: inproc (threads of one process), tcp\n");
   fmt::print("algorithms: {}\n", algorithms);
   return std::fflush(stdout) == 0 ? 0 : 1;

@@ -1,4 +1,4 @@
-// How many CUDA devices this build of weft can use here.
+// How many CUDA devices ranks can be placed on: what --accelerator=auto and cuda go by.
 #pragma once
 
 namespace weft::launcher {

@@ -214,11 +214,11 @@ TEST(StoreConnect, GivesUpInTimeAndSaysWhatItTried) {
   StoreClientOptions options;
   options.self = {3, 4};
   options.port = nobody.port();
-  options.connect_timeout = 300ms;
+  options.connect_timeout = 500ms;
   const auto begin = Clock::now();
   EXPECT_THAT(error_of<Timeout>([&] { StoreClient client(options); }),
               AllOf(HasSubstr("rank 3"), HasSubstr("127.0.0.1:" + std::to_string(options.port)),
-                    HasSubstr("300 ms"), HasSubstr("Connection refused")));
+                    HasSubstr("500 ms"), HasSubstr("Connection refused")));
   EXPECT_LT(Clock::now() - begin, 5s);
   options.host = "no-such-host.invalid";
   EXPECT_THAT(error_of<Timeout>([&] { StoreClient client(options); }),
