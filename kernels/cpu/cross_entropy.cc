@@ -1,8 +1,8 @@
 #include "kernels/cross_entropy.h"
 
 #include "kernels/compute_type.h"
-#include "kernels/cpu/staging.h"
 #include "kernels/cpu/operator_targets.h"
+#include "kernels/cpu/staging.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/cross_entropy.cc"

@@ -1,7 +1,7 @@
 #include "kernels/dropout.h"
 
-#include "kernels/cpu/staging.h"
 #include "kernels/cpu/operator_targets.h"
+#include "kernels/cpu/staging.h"
 #include "kernels/philox.h"
 
 #undef HWY_TARGET_INCLUDE

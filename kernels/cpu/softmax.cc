@@ -1,7 +1,7 @@
 #include "kernels/softmax.h"
 
-#include "kernels/cpu/staging.h"
 #include "kernels/cpu/operator_targets.h"
+#include "kernels/cpu/staging.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/softmax.cc"

@@ -16,7 +16,7 @@ inline constexpr const char* kPrecision = "WEFT_PRECISION";
 inline constexpr const char* kDevices = "WEFT_DEVICES";  // "2", or "0,2"; auto is resolved
 inline constexpr const char* kNumNodes = "WEFT_NUM_NODES";
 
-// "1" where weft run's own output is a terminal: a line that a rank rewrites with \\r is shown live.
+// "1" where weft run's own output is a terminal: a line that a rank rewrites with \r is shown live.
 inline constexpr const char* kTerminal = "WEFT_TERMINAL";
 
 // Threads a rank may use; see kernels/base/thread_pool.h.
