@@ -5,6 +5,8 @@
 #include <new>
 #include <utility>
 
+#include "kernels/base/error.h"
+
 namespace weft::comm {
 
 namespace {
@@ -36,7 +38,14 @@ Chunk Arena::take(Bytes bytes) {
     kept_ -= chunk.capacity();
     return chunk;
   }
-  return Chunk(std::max(kSmallest, std::bit_ceil(bytes.size())));
+  try {
+    return Chunk(std::max(kSmallest, std::bit_ceil(bytes.size())));
+  } catch (const std::bad_alloc&) {
+    fail<IoError>(
+        "cannot allocate {} bytes of working memory: use smaller calls, an algorithm that needs "
+        "less, or a higher limit (ulimit -v)",
+        bytes.value);
+  }
 }
 
 void Arena::give(Chunk chunk) {

@@ -27,7 +27,7 @@ class Chunk {
 
 class Arena {
  public:
-  // At least `bytes` long (which may be 0), contents unspecified.
+  // At least `bytes` long (which may be 0), contents unspecified. Throws IoError.
   Chunk take(Bytes bytes);
   void give(Chunk chunk);
 

@@ -1,6 +1,7 @@
 #include "comm/execute/engine.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "kernels/base/check.h"
@@ -113,7 +114,7 @@ std::shared_ptr<Completion> Engine::start(std::unique_ptr<Operation> operation,
   operation->completion = completion;
   std::unique_lock lock(mutex_);
   enter(*operation);
-  if (!progress_.joinable()) progress_ = std::thread([this] { progress_main(); });
+  ensure_progress(lock, *operation);
   Operation* const mine = operation.release();  // finish() takes it back
   if (driving_) {
     submitted_.push_back(mine);
@@ -129,11 +130,27 @@ std::shared_ptr<Completion> Engine::start(std::unique_ptr<Operation> operation,
     fail_running();
   } else {
     issue(mine);
-    step();  // what can go at once goes without a thread hop
+    if (!stopped_) step();  // what can go at once goes without a thread hop
   }
   lock.lock();
   leave_driving();
   return completion;
+}
+
+// With mutex_ held. The operation has its number: the others wait for it, so failing is for all.
+void Engine::ensure_progress(std::unique_lock<std::mutex>& lock, const Operation& operation) {
+  if (progress_.joinable()) return;
+  try {
+    progress_ = std::thread([this] { progress_main(); });
+  } catch (const std::system_error& error) {
+    lock.unlock();
+    fail(supervisor_->settle({ErrorCode::io, mesh_->rank(),
+                              fmt::format("cannot start the progress thread ({}): raise the limits "
+                                          "on threads and memory (ulimit -u, -v)",
+                                          error.what()),
+                              describe(operation)}));
+    throw_if_failed();
+  }
 }
 
 // Drives with the lock released; issues `first` before anything else is looked at.

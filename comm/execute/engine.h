@@ -88,6 +88,7 @@ class Engine {
 
   // engine.cc: who drives, and submission.
   void enter(Operation& operation);
+  void ensure_progress(std::unique_lock<std::mutex>& lock, const Operation& operation);
   void drive_unlocked(std::unique_lock<std::mutex>& lock, const Operation* target, Operation* first,
                       bool background);
   void leave_driving();
@@ -101,6 +102,7 @@ class Engine {
   bool step();
   void attend();
   void issue(Operation* operation);
+  void enqueue(Operation* operation);
   bool round();
   bool advance_sends(Queue& queue);
   bool advance_receives(Queue& queue);

@@ -54,7 +54,7 @@ bool Engine::step() {
   } catch (const Error& error) {
     settle(trouble_of(error));
   } catch (const std::exception& error) {
-    settle({ErrorCode::aborted, -1, error.what(), first_in_flight()});
+    settle({ErrorCode::io, mesh_->rank(), error.what(), first_in_flight()});
   }
   return true;
 }
@@ -74,11 +74,29 @@ void Engine::attend() {
     if (!graceful || !running_.empty()) fail_running();
     return;
   }
-  for (Operation* operation : submitted) issue(operation);
+  for (Operation* operation : submitted) {
+    if (!stopped_) {
+      issue(operation);
+    } else {
+      running_.push_back(operation);
+    }
+  }
+  if (stopped_ && !running_.empty()) fail_running();
 }
 
+// What goes wrong here is told to all: the other ranks may be in this operation already.
 void Engine::issue(Operation* operation) {
   running_.push_back(operation);
+  try {
+    enqueue(operation);
+  } catch (const std::exception& error) {
+    settle({ErrorCode::io, mesh_->rank(), error.what(), describe(*operation)});
+    return;
+  }
+  if (operation->nodes_left == 0) finish(operation, nullptr);
+}
+
+void Engine::enqueue(Operation* operation) {
   operation->scratch = arena_.take(operation->scratch_bytes);
   operation->bases[static_cast<int>(Buffer::scratch)] = operation->scratch.data();
   for (Stream& stream : operation->streams) {
@@ -98,7 +116,6 @@ void Engine::issue(Operation* operation) {
     operation->listed = true;
     with_ready_.push_back(operation);
   }
-  if (operation->nodes_left == 0) finish(operation, nullptr);
 }
 
 bool Engine::round() {

@@ -67,6 +67,8 @@ Trouble Engine::trouble_of(const Error& error) {
     trouble.operation = describe(*current_->head->operation);
   }
   current_ = nullptr;
+  // The operating system refused this rank something: no peer is to blame.
+  if (error.code() == ErrorCode::io) trouble.peer = mesh_->rank();
   if (const auto* lost = dynamic_cast<const LinkLost*>(&error)) trouble.peer = lost->peer;
   if (const auto* mismatch = dynamic_cast<const FrameMismatch*>(&error)) {
     FrameTag counterpart = mismatch->expected;

@@ -1,6 +1,7 @@
 // One rank of a job, as a process: joins as the environment says and behaves as its first argument
 // says, from the collective whose number is the second. What it was thrown goes to stdout.
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <csignal>
@@ -13,6 +14,35 @@
 #include "comm/communicator.h"
 
 using namespace weft;
+
+namespace {
+
+// From here on this process gets at most `more` bytes of address space beyond what it has.
+void limit_memory(long more) {
+  long pages = 0;
+  if (std::FILE* file = std::fopen("/proc/self/statm", "r")) {
+    if (std::fscanf(file, "%ld", &pages) != 1) pages = 0;
+    std::fclose(file);
+  }
+  rlimit limit{};
+  ::getrlimit(RLIMIT_AS, &limit);
+  limit.rlim_cur = static_cast<rlim_t>(pages * ::sysconf(_SC_PAGESIZE) + more);
+  ::setrlimit(RLIMIT_AS, &limit);
+}
+
+// A call whose scratch this rank cannot have if it is the one that starves.
+void need_much(comm::Communicator& world, bool starves, bool async) {
+  std::vector<std::uint8_t> much(std::size_t{32} << 20);
+  const comm::View view(much.data(), Elems(32 << 20), DType::u8);
+  if (starves) limit_memory(4 << 20);
+  if (async) {
+    world.all_reduce_async(view, ReduceOp::max, {"direct"}).wait();
+  } else {
+    world.all_reduce(view, ReduceOp::max, {"direct"});
+  }
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   const char* deed = argc > 1 ? argv[1] : "work";
@@ -29,6 +59,10 @@ int main(int argc, char** argv) {
       if (k == turn && std::strcmp(deed, "work") == 0) {
         std::printf("ready\n");
         std::fflush(stdout);
+      }
+      if (k == turn && std::strncmp(deed, "need", 4) == 0) {
+        need_much(world, std::strstr(deed, "starving") != nullptr,
+                  std::strstr(deed, "async") != nullptr);
       }
       world.all_reduce(std::span<float>(data), ReduceOp::max);
     }

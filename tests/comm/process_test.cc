@@ -113,6 +113,21 @@ class Processes : public ::testing::Test {
     }
   }
 
+  // Rank 2 of 4 gets no memory for its 5th collective; all fail with that.
+  void expect_starved(const std::string& deed) {
+    std::vector<Process> ranks;
+    for (int r = 0; r < 4; ++r) {
+      ranks.emplace_back(job_.options(r), secret_, r == 2 ? deed + " starving" : deed, 5);
+    }
+    for (Process& rank : ranks) {
+      EXPECT_TRUE(rank.says("thrown: ", milliseconds(20'000))) << rank.said();
+      EXPECT_TRUE(rank.says("\n", milliseconds(1000)));
+      EXPECT_THAT(rank.said(), HasSubstr("rank 2"));
+      EXPECT_THAT(rank.said(), HasSubstr("cannot"));
+      EXPECT_THAT(rank.said(), HasSubstr("all_reduce #6, 33554432 x u8"));
+    }
+  }
+
   testing::TestJob job_{4, testing::Backend{"tcp", true}};
   int secret_ = -1;
 };
@@ -120,6 +135,8 @@ class Processes : public ::testing::Test {
 TEST_F(Processes, ARankKilledOutrightIsNamed) { expect_named("kill", "all_reduce #"); }
 TEST_F(Processes, ARankThatExitsIsNamed) { expect_named("exit", "all_reduce #"); }
 TEST_F(Processes, ARankThatThrowsIsNamed) { expect_named("throw", "exception"); }
+TEST_F(Processes, ARankWithoutMemoryFailsAll) { expect_starved("need"); }
+TEST_F(Processes, ARankWithoutMemoryFailsAllAsync) { expect_starved("need async"); }
 
 }  // namespace
 }  // namespace weft::comm
