@@ -5,9 +5,12 @@
 namespace weft::comm {
 
 namespace {
-// 2^60 bytes: more than any machine has, and sums of two of them do not overflow.
+// 2^60 bytes: more than any machine has, and sums of two of them do not overflow. A view may have
+// the size()-th part, so that one block a rank, and scratch for as many, stays below it.
 constexpr std::int64_t kBytesMax = std::int64_t{1} << 60;
 }  // namespace
+
+Elems Arguments::most(DType dtype) const { return Elems(kBytesMax / size_of(dtype).value / size_); }
 
 std::string Arguments::where() const { return fmt::format("rank {}: {}", rank_, operation_); }
 
@@ -16,9 +19,9 @@ void Arguments::view(const char* name, const void* data, Elems count, DType dtyp
     fail<InvalidArgument>("{}: {}.dtype is {}, which is no DType", where(), name,
                           static_cast<int>(dtype));
   }
-  if (count.value < 0 || count.value > kBytesMax / size_of(dtype).value) {
+  if (count.value < 0 || count > most(dtype)) {
     fail<InvalidArgument>("{}: {}.count is {}, expected 0 to {}", where(), name, count.value,
-                          kBytesMax / size_of(dtype).value);
+                          most(dtype).value);
   }
   if (data == nullptr && count.value > 0) {
     fail<InvalidArgument>("{}: {}.data is null, but {}.count is {}: pass a buffer of {} bytes",
@@ -58,16 +61,16 @@ void Arguments::count(const char* name, Elems found, Elems expected, const char*
                         expected.value, why);
 }
 
-Elems Arguments::counts(const char* name, std::span<const Elems> counts) const {
+Elems Arguments::counts(const char* name, std::span<const Elems> counts, DType dtype) const {
   if (counts.size() != static_cast<std::size_t>(size_)) {
     fail<InvalidArgument>("{}: {} has {} entries, expected one a rank, {}", where(), name,
                           counts.size(), size_);
   }
   Elems total;
   for (std::size_t r = 0; r < counts.size(); ++r) {
-    if (counts[r].value < 0 || counts[r].value > kBytesMax - total.value) {
-      fail<InvalidArgument>("{}: {}[{}] is {}, expected a count of elements, 0 or more", where(),
-                            name, r, counts[r].value);
+    if (counts[r].value < 0 || counts[r] > most(dtype) - total) {
+      fail<InvalidArgument>("{}: {}[{}] is {}, expected 0 or more elements, and at most {} in all",
+                            where(), name, r, counts[r].value, most(dtype).value);
     }
     total += counts[r];
   }

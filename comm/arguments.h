@@ -26,13 +26,14 @@ class Arguments {
   void peer(int peer) const;
   // `found`.count must be `expected`; `why` is how that came about ("input.count").
   void count(const char* name, Elems found, Elems expected, const char* why) const;
-  // Blocks per rank: one for each, none negative, in total as many as the view has elements. Gives
-  // the total.
-  Elems counts(const char* name, std::span<const Elems> counts) const;
+  // Blocks per rank: one for each, none negative, in total no more than a view may have. Gives the
+  // total.
+  Elems counts(const char* name, std::span<const Elems> counts, DType dtype) const;
   void no_overlap(const ConstView& input, const View& output) const;
 
  private:
   std::string where() const;
+  Elems most(DType dtype) const;  // elements of a view: no size that is derived can overflow
   const char* operation_;
   int rank_;
   int size_;

@@ -36,7 +36,7 @@ Prepared Communicator::Impl::all_gather_v(ConstView input, View output,
   check.view("input", input);
   check.view("output", output);
   check.same_dtype(input, output);
-  const Elems total = check.counts("counts", counts);
+  const Elems total = check.counts("counts", counts, input.dtype);
   const Elems mine = counts[static_cast<std::size_t>(rank)];
   check.count("input", input.count, mine, "counts[rank()]");
   check.count("output", output.count, total, "the sum of counts");
@@ -52,7 +52,7 @@ Prepared Communicator::Impl::reduce_scatter_v(ConstView input, View output,
   check.view("input", input);
   check.view("output", output);
   check.same_dtype(input, output);
-  const Elems total = check.counts("counts", counts);
+  const Elems total = check.counts("counts", counts, input.dtype);
   const Elems mine = counts[static_cast<std::size_t>(rank)];
   check.count("input", input.count, total, "the sum of counts");
   check.count("output", output.count, mine, "counts[rank()]");
@@ -67,7 +67,7 @@ Prepared Communicator::Impl::gather_v(ConstView input, View output, std::span<co
   const Arguments check("gather_v", rank, size);
   check.root(root);
   check.view("input", input);
-  const Elems total = check.counts("counts", counts);
+  const Elems total = check.counts("counts", counts, input.dtype);
   const Elems mine = counts[static_cast<std::size_t>(rank)];
   check.count("input", input.count, mine, "counts[rank()]");
   if (rank == root) {
@@ -86,7 +86,7 @@ Prepared Communicator::Impl::scatter_v(ConstView input, View output, std::span<c
   const Arguments check("scatter_v", rank, size);
   check.root(root);
   check.view("output", output);
-  const Elems total = check.counts("counts", counts);
+  const Elems total = check.counts("counts", counts, output.dtype);
   const Elems mine = counts[static_cast<std::size_t>(rank)];
   check.count("output", output.count, mine, "counts[rank()]");
   if (rank == root) {
@@ -107,8 +107,8 @@ Prepared Communicator::Impl::all_to_all_v(ConstView input, std::span<const Elems
   check.view("input", input);
   check.view("output", output);
   check.same_dtype(input, output);
-  const Elems sent = check.counts("send_counts", send_counts);
-  const Elems received = check.counts("recv_counts", recv_counts);
+  const Elems sent = check.counts("send_counts", send_counts, input.dtype);
+  const Elems received = check.counts("recv_counts", recv_counts, input.dtype);
   check.count("input", input.count, sent, "the sum of send_counts");
   check.count("output", output.count, received, "the sum of recv_counts");
   const auto self = static_cast<std::size_t>(rank);

@@ -66,6 +66,34 @@ TEST(Arguments, AreCheckedBeforeAnythingIsSent) {
   });
 }
 
+// Sizes derived from counts must not wrap around and pass for small ones.
+TEST(Arguments, HugeCountsAreRefused) {
+  testing::expect_world(Backend{"inproc"}, 4, [](Communicator& world) {
+    std::uint64_t x = 0;
+    const std::string who = fmt::format("rank {}: ", world.rank());
+    const auto view = [&](int bits) {
+      return View(&x, Elems(std::int64_t{1} << bits), DType::i64);
+    };
+    const View none(&x, Elems(0), DType::i64);
+    for (const int bits : {56, 57, 60, 62}) {  // 2^55 x 8 bytes x 4 ranks are 2^60
+      const auto refused = AllOf(HasSubstr(who), HasSubstr(fmt::to_string(1ll << bits)),
+                                 HasSubstr(fmt::to_string(1ll << 55)));
+      EXPECT_THAT(refusal([&] { world.all_reduce(view(bits)); }), refused);
+      EXPECT_THAT(refusal([&] { world.all_gather(view(bits), none); }), refused);
+      EXPECT_THAT(refusal([&] { world.reduce_scatter(none, view(bits)); }), refused);
+      EXPECT_THAT(refusal([&] { world.gather(view(bits), none, 1); }), refused);
+      EXPECT_THAT(refusal([&] { world.scatter(none, view(bits), 1); }), refused);
+      EXPECT_THAT(refusal([&] { world.send(view(bits), (world.rank() + 1) % 4); }), refused);
+      const Elems counts[] = {Elems(0), Elems(0), Elems(0), Elems(1ll << bits)};
+      EXPECT_THAT(refusal([&] { world.gather_v(none, none, counts, 0); }), refused);
+      EXPECT_THAT(refusal([&] { world.scatter_v(none, none, counts, 0); }), refused);
+      EXPECT_THAT(refusal([&] { world.all_to_all_v(none, counts, none, counts); }), refused);
+    }
+    EXPECT_THAT(refusal([&] { world.all_gather(view(55), none); }),
+                HasSubstr(fmt::format("is 0, expected {}", 1ll << 57)));
+  });
+}
+
 TEST(Arguments, AWorldOfOneNeedsNothing) {
   Communicator self = Communicator::self();
   float x = 3;
