@@ -1,6 +1,7 @@
 // Frames over a socket pair: whole, in pieces, damaged, unexpected.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -73,6 +74,23 @@ class TcpLinks : public ::testing::Test {
   int raw_ = -1;
   std::vector<std::byte> into_;
 };
+
+TEST_F(TcpLinks, AFaultOfThisSideIsNotBlamedOnThePeer) {
+  const std::size_t bytes = 65'536;
+  void* gone = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(gone, MAP_FAILED);
+  const auto frame = frame_of(tag_of(1), payload_of(bytes));
+  feed(frame.data(), frame.size());
+  link_->start_recv(tag_of(1), gone, Bytes(65'536), false);
+  try {
+    link_->poll_recv();
+    ADD_FAILURE() << "received into memory that cannot be written";
+  } catch (const IoError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("on this side"));
+    EXPECT_THAT(error.what(), HasSubstr("Bad address"));
+  }
+  ::munmap(gone, bytes);
+}
 
 TEST_F(TcpLinks, FramesOfAllSizesInOneStream) {
   std::vector<std::byte> stream;

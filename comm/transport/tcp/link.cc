@@ -33,6 +33,15 @@ void TcpLink::lost(const std::string& how) {
   throw LinkLost(peer_, fmt::format("{} {}", name_, how));
 }
 
+void TcpLink::refuse_own(const char* call, int error) const {
+  const bool own = error == EFAULT || error == ENOMEM || error == ENOBUFS || error == EINVAL ||
+                   error == EBADF || error == ENOTSOCK;
+  if (!own) return;
+  fail<IoError>("{} on the connection to {} failed on this side ({}){}", call, name_,
+                std::strerror(error),
+                error == EFAULT ? ": is the buffer still mapped, and as long as said?" : "");
+}
+
 // --- Sending.
 
 void TcpLink::start_send(const FrameTag& tag, const void* data, Bytes bytes) {
@@ -72,6 +81,7 @@ void TcpLink::push() {
   if (n < 0) {
     if (errno == EAGAIN || errno == EWOULDBLOCK) return;
     const int error = errno;
+    refuse_own("sending", error);
     hangup_known_ = false;
     if (!receiving_) look_at_hangup();  // it may have said why
     lost(fmt::format("cannot be reached any more ({})", std::strerror(error)));
@@ -217,6 +227,7 @@ long TcpLink::receive(void* a, std::size_t a_bytes, void* b, std::size_t b_bytes
   if (n == 0)
     lost(header_open_ ? "closed its connection in the middle of a frame" : "closed its connection");
   if (errno != EAGAIN && errno != EWOULDBLOCK) {
+    refuse_own("receiving", errno);
     lost(fmt::format("lost its connection ({})", std::strerror(errno)));
   }
   readable_ = false;
@@ -235,6 +246,7 @@ void TcpLink::look_at_hangup() {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
     if (n <= 0) {
+      if (n < 0) refuse_own("receiving", errno);
       hangup_known_ = true;
       if (buffered() > 0) return;  // whoever asks for these frames learns the rest
       lost(n == 0 ? "closed its connection"

@@ -61,6 +61,8 @@ class TcpLink final : public Link {
   long receive(void* a, std::size_t a_bytes, void* b, std::size_t b_bytes);
   void push();
   [[noreturn]] void lost(const std::string& how);
+  // Throws IoError if `error` of a socket call is about this process, and says nothing of the peer.
+  void refuse_own(const char* call, int error) const;
 
   int peer_;
   int fd_;
