@@ -8,6 +8,11 @@
 
 namespace weft::comm {
 
+namespace {
+constexpr std::chrono::milliseconds kThrownWait{500};
+constexpr std::chrono::milliseconds kAbortWait{300};
+}  // namespace
+
 std::optional<TransportKind> parse_transport(std::string_view name) {
   if (name == "auto" || name == "automatic") return TransportKind::automatic;
   if (name == "inproc") return TransportKind::inproc;
@@ -39,7 +44,11 @@ Communicator::Impl::~Impl() {
   }
   before_close();
   engine->close(!unwinding);
-  if (unwinding) supervisor->linger();
+  if (unwinding) {
+    supervisor->linger(kThrownWait);
+  } else if (aborted) {
+    supervisor->linger(kAbortWait);  // or how this process exits becomes the cause
+  }
 }
 
 Work Communicator::Impl::start(Prepared prepared) {
@@ -67,6 +76,7 @@ std::string_view Communicator::host_of(int rank) const {
 void Communicator::abort(const std::string& reason) {
   Impl& impl = *impl_;
   if (impl.engine->failed()) return;
+  impl.aborted = true;
   impl.engine->fail(impl.supervisor->announce(
       {ErrorCode::aborted, impl.rank, "aborted: " + reason, {}}, Failure::Source::self));
 }

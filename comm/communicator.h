@@ -68,8 +68,8 @@ class Work {
   void wait() const;  // blocks; throws what the operation failed with
   bool test() const;  // true when complete, well or badly; never throws
   // Runs `callback` once the operation is complete (at once if it is), on the progress thread or
-  // the one that drives; it gets the failure or nullptr. It must not block on this communicator; it
-  // may start asynchronous operations.
+  // the one that drives; it gets the failure or nullptr. It must not throw, nor block on this
+  // communicator; it may start asynchronous operations.
   void then(std::function<void(std::exception_ptr)> callback) const;
   // From start to completion; zero while running.
   std::chrono::nanoseconds duration() const;
@@ -209,7 +209,8 @@ class Communicator {
   std::optional<Communicator> split(int color, int key = 0);
 
   // Fails every pending and later call here and on the other ranks with Aborted(reason). Never
-  // blocks.
+  // blocks; the destructor waits (at most 300 ms) until the others have been told. A process that
+  // exits without it may be reported as an exit instead.
   void abort(const std::string& reason);
 
   TrafficCounters traffic() const;  // since connect

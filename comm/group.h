@@ -2,6 +2,7 @@
 // of one process, over the store for processes.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -37,8 +38,8 @@ class GroupSupervisor : public Supervisor {
 
   // Makes `trouble` known to the others and gives what this rank throws. Returns at once.
   virtual Verdict announce(const Trouble& trouble, Failure::Source source) = 0;
-  // Waits a short bounded time until what was announced is decided on, before this rank is gone.
-  virtual void linger() {}
+  // Waits at most so long until what was announced is decided on, before this rank is gone.
+  virtual void linger(std::chrono::milliseconds) {}
 
   int name_of(int rank) const override { return members_[static_cast<std::size_t>(rank)].job_rank; }
   const std::vector<Member>& members() const { return members_; }

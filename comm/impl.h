@@ -1,6 +1,7 @@
 // What is behind a Communicator.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -54,6 +55,7 @@ struct Communicator::Impl {
   std::string name = "world";  // the same on all ranks, no other communicator's; keys splits
   std::uint32_t splits = 0;
   int exceptions_at_birth;
+  std::atomic<bool> aborted{false};  // by this rank
   std::function<void()> before_close = [] {};
 
   void run(Prepared prepared) { engine->run(std::move(prepared.operation), prepared.buffers); }

@@ -87,9 +87,9 @@ class StoreSupervisor final : public GroupSupervisor {
     return verdict_of(failure, {});
   }
 
-  void linger() override {
+  void linger(milliseconds patience) override {
     if (publisher_.joinable()) publisher_.join();
-    if (whole_job_) job_->store().wait_failure(kVerdictWait);
+    if (whole_job_) job_->store().wait_failure(patience);
   }
 
   std::optional<Trouble> stalled(const FrameTag& tag) override {

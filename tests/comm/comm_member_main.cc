@@ -55,6 +55,10 @@ int main(int argc, char** argv) {
       if (k == turn && std::strcmp(deed, "kill") == 0) std::raise(SIGKILL);
       if (k == turn && std::strcmp(deed, "exit") == 0) std::_Exit(3);
       if (k == turn && std::strcmp(deed, "throw") == 0) throw std::runtime_error("thrown");
+      if (k == turn && std::strcmp(deed, "abort") == 0) {
+        world.abort("the loss is not a number");
+        return 3;
+      }
       if (k == turn && std::strcmp(deed, "stop") == 0) std::raise(SIGSTOP);
       if (k == turn && std::strcmp(deed, "work") == 0) {
         std::printf("ready\n");

@@ -77,6 +77,10 @@ class Process {
     return true;
   }
   const std::string& said() const { return said_; }
+  void wait_for_exit() {
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
   pid_t pid() const { return pid_; }
 
  private:
@@ -135,6 +139,27 @@ class Processes : public ::testing::Test {
 TEST_F(Processes, ARankKilledOutrightIsNamed) { expect_named("kill", "all_reduce #"); }
 TEST_F(Processes, ARankThatExitsIsNamed) { expect_named("exit", "all_reduce #"); }
 TEST_F(Processes, ARankThatThrowsIsNamed) { expect_named("throw", "exception"); }
+
+// The launcher reports how the process exited as soon as it has: that comes too late to win.
+TEST_F(Processes, AnAbortIsNotHiddenByTheExitThatFollows) {
+  std::vector<Process> ranks;
+  for (int r = 0; r < 4; ++r) {
+    ranks.emplace_back(job_.options(r), secret_, r == 2 ? "abort" : "work", 5);
+  }
+  ranks[2].wait_for_exit();
+  Failure exited;
+  exited.source = Failure::Source::agent;
+  exited.rank = 2;
+  exited.what = "exited with code 3";
+  job_.server().report(exited);
+  for (const std::size_t r : {0u, 1u, 3u}) {
+    EXPECT_TRUE(ranks[r].says("thrown: ", milliseconds(10'000))) << "rank " << r;
+    EXPECT_TRUE(ranks[r].says("\n", milliseconds(1000)));
+    EXPECT_THAT(ranks[r].said(), HasSubstr("rank 2"));
+    EXPECT_THAT(ranks[r].said(), HasSubstr("the loss is not a number"));
+  }
+}
+
 TEST_F(Processes, ARankWithoutMemoryFailsAll) { expect_starved("need"); }
 TEST_F(Processes, ARankWithoutMemoryFailsAllAsync) { expect_starved("need async"); }
 
