@@ -4,14 +4,19 @@
 //   weft run --devices=4 all_reduce   is started by the launcher
 #include <fmt/format.h>
 
-#include <cstring>
+#include <string>
 #include <vector>
 
 #include "launcher/fabric.h"
 
 int main(int argc, char** argv) {
   weft::FabricOptions options;
-  if (argc == 3 && std::strcmp(argv[1], "--devices") == 0) options.devices = argv[2];
+  if (argc == 3 && std::string(argv[1]) == "--devices") {
+    options.devices = argv[2];
+  } else if (argc != 1) {
+    fmt::print(stderr, "usage: all_reduce [--devices N]\n");
+    return 2;
+  }
   try {
     weft::Fabric fabric(options);
     fabric.launch();

@@ -94,6 +94,12 @@ void Fabric::setup(nn::Module& module, optim::Optimizer& optimizer) {
 void Fabric::backward(const Tensor& loss) {
   impl_->joined("backward");
   impl_->times = {};
+  if (impl_->trained.size() == 1) {
+    auto& ddp = *impl_->trained.front().ddp;
+    ddp.backward(loss);
+    impl_->times = {ddp.last_times().communication, ddp.last_times().exposed};
+    return;
+  }
   for (auto& t : impl_->trained) t.ddp->begin_backward();
   try {
     loss.backward();

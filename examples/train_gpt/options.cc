@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <iostream>
 
 namespace train_gpt {
@@ -87,6 +88,16 @@ Options parse_options(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error) == 0 ? 0 : 2);
+  }
+  for (const char* name : {"n_layer", "n_head", "n_embd", "block_size", "bias"}) {
+    if (app.count(std::string("--") + name) > 0) options.given.insert(name);
+  }
+  for (const double value :
+       {options.learning_rate, options.min_lr, options.weight_decay, options.grad_clip,
+        options.temperature, options.beta1, options.beta2, options.model.dropout}) {
+    if (std::isfinite(value)) continue;
+    std::cerr << "train_gpt: options must be finite numbers; one of them is " << value << '\n';
+    std::exit(2);
   }
   if (options.lr_decay_iters < 0)
     options.lr_decay_iters = std::max(options.max_iters, options.warmup_iters);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 
 #include "tensor/nn/gpt.h"
@@ -39,6 +40,8 @@ struct Options {
   std::int64_t sample_tokens = 300;
   double temperature = 0.8;
   std::uint64_t seed = 1337;
+  // Which of the model's options were typed: a checkpoint that says otherwise is an error then.
+  std::set<std::string> given;
   std::string devices;  // ranks, when started plainly
 };
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "kernels/base/error.h"
 
@@ -42,12 +43,24 @@ constexpr std::chrono::milliseconds kLiveEvery{100};
 Progress::Progress(const Options& options, bool speaks)
     : options_(options),
       speaks_(speaks),
-      live_(speaks && (isatty(STDOUT_FILENO) || shown_by_launcher())) {
-  if (!speaks || options.log_json.empty()) return;
-  json_.open(options.log_json);
+      live_(speaks && (isatty(STDOUT_FILENO) || shown_by_launcher())) {}
+
+void Progress::open_log(std::int64_t first_iter) {
+  if (!speaks_ || options_.log_json.empty()) return;
+  std::vector<std::string> kept;
+  if (first_iter > 0) {
+    std::ifstream before(options_.log_json);
+    for (std::string line; std::getline(before, line);) {
+      const auto entry = nlohmann::json::parse(line, nullptr, false);
+      if (entry.is_object() && entry.value("iter", first_iter) < first_iter) kept.push_back(line);
+    }
+  }
+  json_.open(options_.log_json);
+  for (const auto& line : kept) json_ << line << '\n';
+  json_.flush();
   if (!json_)
     weft::fail<weft::IoError>("train_gpt: cannot write --log_json {}: check the path.",
-                              options.log_json);
+                              options_.log_json);
 }
 
 void Progress::step(const StepReport& report) {

@@ -23,8 +23,10 @@ struct StepReport {
 // Of rank 0 alone; the other ranks make one that is silent.
 class Progress {
  public:
-  // IoError where --log_json cannot be written.
   Progress(const Options& options, bool speaks);
+  // Starts --log_json, or goes on with it: what it holds of iterations before `first_iter` stays.
+  // IoError where it cannot be written.
+  void open_log(std::int64_t first_iter);
   void step(const StepReport& report);
   void validation(std::int64_t iter, double loss);
   void line(const std::string& text);  // anything else; keeps the live line below it

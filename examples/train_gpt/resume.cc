@@ -1,8 +1,11 @@
 #include "examples/train_gpt/resume.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
+#include <cstring>
 
 #include "kernels/base/error.h"
 #include "tensor/checkpoint/training.h"
@@ -43,16 +46,35 @@ std::unique_ptr<data::Tokenizer> tokenizer_of(const Settings& settings) {
   return data::Tokenizer::restore(found->second);
 }
 
+// The checkpoint's model, unless an option was typed that says otherwise.
+void adopt(Options& options, const nn::GPTConfig& stored, const std::string& source) {
+  const auto check = [&](const char* name, std::int64_t wanted, std::int64_t found) {
+    if (wanted == found || !options.given.contains(name)) return;
+    fail<Mismatch>("--{} {}: the model of {} has {}. Leave the option out, or start from scratch.",
+                   name, wanted, source, found);
+  };
+  check("n_layer", options.model.n_layer, stored.n_layer);
+  check("n_head", options.model.n_head, stored.n_head);
+  check("n_embd", options.model.n_embd, stored.n_embd);
+  check("block_size", options.model.block_size, stored.block_size);
+  check("bias", options.model.bias, stored.bias);
+  const auto dropout = options.model.dropout;
+  options.model = stored;
+  options.model.dropout = dropout;
+}
+
 void open_resume(Options& options, Start& start) {
   start.kind = Start::Kind::resume;
   start.path = checkpoint::latest_training(options.out_dir);
   const auto settings = checkpoint::read_training_state(start.path).settings;
   const auto source = start.path.string();
-  options.model.n_layer = number(settings, "n_layer", source);
-  options.model.n_head = number(settings, "n_head", source);
-  options.model.n_embd = number(settings, "n_embd", source);
-  options.model.block_size = number(settings, "block_size", source);
-  options.model.bias = number(settings, "bias", source) != 0;
+  nn::GPTConfig stored;
+  stored.n_layer = number(settings, "n_layer", source);
+  stored.n_head = number(settings, "n_head", source);
+  stored.n_embd = number(settings, "n_embd", source);
+  stored.block_size = number(settings, "block_size", source);
+  stored.bias = number(settings, "bias", source) != 0;
+  adopt(options, stored, source);
   start.tokenizer = tokenizer_of(settings);
 }
 
@@ -65,9 +87,7 @@ void open_file(Options& options, Start& start) {
   const bool says_heads = file.metadata().contains("n_head");
   const auto heads =
       says_heads ? std::optional(number(file.metadata(), "n_head", file.source())) : std::nullopt;
-  const auto dropout = options.model.dropout;
-  options.model = nn::infer_gpt_config(start.weights, heads, file.source());
-  options.model.dropout = dropout;
+  adopt(options, nn::infer_gpt_config(start.weights, heads, file.source()), file.source());
 }
 
 }  // namespace
@@ -103,6 +123,15 @@ std::unique_ptr<nn::GPT> build_model(const Options& options, const Start& start)
   if (start.kind == Start::Kind::file)
     model->load_state_dict(start.weights, {.source = start.path.string()});
   return model;
+}
+
+void check_writable(const std::filesystem::path& out_dir) {
+  std::error_code error;
+  std::filesystem::create_directories(out_dir, error);
+  if (error) fail<IoError>("--out_dir {}: cannot make it: {}", out_dir.string(), error.message());
+  if (access(out_dir.c_str(), W_OK | X_OK) != 0) {
+    fail<IoError>("--out_dir {}: cannot write into it: {}", out_dir.string(), std::strerror(errno));
+  }
 }
 
 std::int64_t load_progress(const Start& start, nn::GPT& model, optim::Optimizer& optimizer) {

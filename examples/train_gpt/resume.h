@@ -26,6 +26,8 @@ Start open_start(Options& options);
 // With the start's weights. Mismatch where its vocabulary is not the data's.
 std::unique_ptr<weft::nn::GPT> build_model(const Options& options, const Start& start);
 
+// Makes the directory where it is missing. IoError now, rather than after hours of training.
+void check_writable(const std::filesystem::path& out_dir);
 // Gives the iteration to go on from.
 std::int64_t load_progress(const Start& start, weft::nn::GPT& model,
                            weft::optim::Optimizer& optimizer);

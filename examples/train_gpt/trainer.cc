@@ -49,6 +49,10 @@ Trainer::Trainer(const Options& options, Fabric& fabric)
     iter_ = load_progress(start_, *model_, *optimizer_);
     progress_.line(fmt::format("resuming from {} at iteration {}", start_.path.string(), iter_));
   }
+  fabric_.on_rank_zero([&] {
+    progress_.open_log(iter_);
+    if (!options_.eval_only) check_writable(options_.out_dir);
+  });
   progress_.line(fmt::format("{}: {} layers, {} heads, {} wide, context {}: {} parameters",
                              corpus_.description, options_.model.n_layer, options_.model.n_head,
                              options_.model.n_embd, options_.model.block_size,
@@ -72,6 +76,12 @@ void Trainer::run() {
   const bool from_start = iter_ == 0;
   if (options_.eval_only || from_start) evaluate();
   if (options_.eval_only) return;
+  if (iter_ >= options_.max_iters) {
+    progress_.line(
+        fmt::format("nothing to train: the checkpoint is at iteration {}, --max_iters is {}", iter_,
+                    options_.max_iters));
+    validated_at = iter_;
+  }
   while (iter_ < options_.max_iters) {
     const auto report = step();
     progress_.step(report);

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -37,6 +38,7 @@ void close_all_but(int fd) {
 [[noreturn]] void watch(int fd) {
   static pid_t targets[kTargetsMax];
   int count = 0;
+  prctl(PR_SET_NAME, "weft-guard");
   setsid();  // a signal to our terminal's or launcher's group is not meant for us
   close_all_but(fd);
   while (true) {

@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "launcher/job/file_descriptor.h"
+
 namespace weft::launcher {
 namespace {
 
@@ -133,6 +135,10 @@ bool Output::drain(std::chrono::milliseconds timeout) {
 
 void Output::State::put(Stream stream, std::string_view bytes) {
   if (write_all(fd_of(stream), bytes)) return;
+  const int number = errno;
+  if (stream == Stream::out && number != EPIPE) {  // a reader that went away needs no telling
+    write_all(error_fd, "weft: cannot write standard output: " + errno_text(number) + "\n");
+  }
   std::function<void()> callback;
   {
     const std::lock_guard lock(mutex);

@@ -13,8 +13,9 @@ std::vector<std::string> describe_all(std::span<const NamedTensor> tensors) {
   std::vector<std::string> lines;
   lines.reserve(tensors.size());
   for (const auto& [name, tensor] : tensors) {
-    lines.push_back(fmt::format("{} {} {}", name, tensor::to_string(tensor.shape()),
-                                weft::name_of(tensor.dtype())));
+    lines.push_back(fmt::format("{} {} {}{}", name, tensor::to_string(tensor.shape()),
+                                weft::name_of(tensor.dtype()),
+                                tensor.requires_grad() ? ", trained" : ", frozen"));
   }
   return lines;
 }

@@ -39,7 +39,7 @@ struct Ddp::Impl {
   void launch(std::size_t bucket);
   std::vector<std::int32_t> absent() const;
   void complete_absent(const std::vector<std::int32_t>& absent);
-  void refuse_absent(const std::vector<std::int32_t>& absent) const;
+  [[noreturn]] void refuse_absent(const std::vector<std::int32_t>& absent);
   void wait_all();
   void keep_used(const std::vector<std::int32_t>& absent);
   void rebuild_in_ready_order();
@@ -60,6 +60,7 @@ struct Ddp::Impl {
   bool in_backward_ = false;
   bool synchronises_ = true;
   bool rebuilt_ = false;
+  bool broken_ = false;  // a backward ended with buckets on their way: what they hold is unknown
   DdpTimes times_;
 };
 
@@ -166,7 +167,8 @@ std::vector<std::int32_t> Ddp::Impl::absent() const {
   return indices;
 }
 
-void Ddp::Impl::refuse_absent(const std::vector<std::int32_t>& absent) const {
+void Ddp::Impl::refuse_absent(const std::vector<std::int32_t>& absent) {
+  broken_ = next_bucket_ > 0;
   constexpr std::size_t kNamesShown = 8;
   std::string list;
   for (std::size_t i = 0; i < std::min(absent.size(), kNamesShown); ++i) {
@@ -253,6 +255,12 @@ void Ddp::backward(const Tensor& loss, const Tensor& gradient) {
     cancel_backward();
     throw;
   }
+  auto& d = *impl_;
+  const bool untouched = !d.alone() && d.synchronises_ && d.absent().size() == d.parameters_.size();
+  if (untouched && !d.options_.find_unused_parameters) {
+    d.in_backward_ = false;
+    d.refuse_absent(d.absent());
+  }
   finish_backward();
 }
 
@@ -261,6 +269,13 @@ void Ddp::begin_backward() {
   if (d.in_backward_) {
     fail<InvalidArgument>(
         "rank {}: backward() of a Ddp inside its own backward(): finish or cancel the first one.",
+        d.communicator_.rank());
+  }
+  if (d.broken_) {
+    fail<Aborted>(
+        "rank {}: an earlier backward() of this Ddp failed while gradients were being averaged; "
+        "the ranks may differ now. "
+        "End the job, or make a new Ddp on every rank.",
         d.communicator_.rank());
   }
   d.in_backward_ = true;
@@ -272,15 +287,20 @@ void Ddp::begin_backward() {
   }
 }
 
-void Ddp::cancel_backward() { impl_->in_backward_ = false; }
+void Ddp::cancel_backward() {
+  impl_->in_backward_ = false;
+  impl_->broken_ = impl_->next_bucket_ > 0;
+}
 
 void Ddp::finish_backward() {
   auto& d = *impl_;
   d.in_backward_ = false;
   if (d.alone() || !d.synchronises_) return;
   const auto absent = d.absent();
-  if (absent.size() == d.parameters_.size()) return;
-  if (!absent.empty() && !d.options_.find_unused_parameters) d.refuse_absent(absent);
+  if (!d.options_.find_unused_parameters) {
+    if (absent.size() == d.parameters_.size()) return;  // a loss that does not reach this model
+    if (!absent.empty()) d.refuse_absent(absent);
+  }
   d.complete_absent(absent);
   WEFT_ASSERT(d.next_bucket_ == d.buckets_.size(),
               "every bucket is launched once all gradients are ready");

@@ -21,6 +21,10 @@ TEST(AllReduceExampleTest, SumsOverTheRanksItStarts) {
   EXPECT_THAT(ran.output, HasSubstr("every element is 6"));
 }
 
+TEST(AllReduceExampleTest, RefusesWhatItDoesNotKnow) {
+  EXPECT_EQ(shell(binary("all_reduce") + " --bogus").exit_code, 2);
+}
+
 TEST(AllReduceExampleTest, SumsUnderWeftRun) {
   const auto ran = shell(binary("weft") + " run --devices=2 " + binary("all_reduce"));
   EXPECT_EQ(ran.exit_code, 0) << ran.output;

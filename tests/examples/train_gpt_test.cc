@@ -110,8 +110,15 @@ TEST_F(TrainGptTest, ResumesWithTheSameBits) {
   const auto second = shell(half + " --init_from resume --log_json " + path("second.json"));
   ASSERT_EQ(second.exit_code, 0) << second.output;
   EXPECT_THAT(second.output, HasSubstr("at iteration 10"));
+  const auto third =
+      shell(half + " --init_from resume --max_iters 24 --log_json " + path("second.json"));
+  ASSERT_EQ(third.exit_code, 0) << third.output;
+  EXPECT_EQ(losses("second.json").size(), 14u) << "the log goes on";
+  EXPECT_THAT(shell(half + " --init_from resume --max_iters 24").output,
+              HasSubstr("nothing to train"));
   auto joined = losses("first.json");
   for (const double loss : losses("second.json")) joined.push_back(loss);
+  joined.resize(20);
   EXPECT_EQ(joined, losses("whole.json"));
 }
 
@@ -137,6 +144,7 @@ TEST_F(TrainGptTest, BadOptionsExitWithTheChoices) {
   EXPECT_EQ(shell(train("--batch_size 0")).exit_code, kExitUsage);
   EXPECT_EQ(shell(train("--no_such_option 1")).exit_code, kExitUsage);
   EXPECT_EQ(shell(train("--lr_decay_iters 2")).exit_code, kExitUsage);
+  EXPECT_EQ(shell(train("--learning_rate nan")).exit_code, kExitUsage);
   const auto heads = shell(train("--n_head 3"));
   EXPECT_EQ(heads.exit_code, kExitError);
   EXPECT_THAT(heads.output, HasSubstr("n_head"));
@@ -178,6 +186,12 @@ TEST_F(TrainGptTest, BadCheckpointsAreNamedAndNothingIsLost) {
   const auto elsewhere = shell(train("--init_from resume --out_dir " + path("nothing")));
   EXPECT_EQ(elsewhere.exit_code, kExitError);
   EXPECT_THAT(elsewhere.output, HasSubstr("no checkpoint"));
+
+  for (const auto& from : {model, std::string("resume")}) {
+    const auto other = shell(train("--n_layer 3 --init_from " + from));
+    EXPECT_EQ(other.exit_code, kExitError) << other.output;
+    EXPECT_THAT(other.output, HasSubstr("--n_layer 3"));
+  }
 }
 
 TEST_F(TrainGptTest, OutputThatCannotBeWrittenIsAnErrorOnEveryRank) {

@@ -211,6 +211,59 @@ TEST(DdpTest, FindUnusedAveragesWhatSomeRankUsed) {
   });
 }
 
+TEST(DdpTest, FindUnusedReducesWithARankThatUsedNothing) {
+  run_world(2, [](Communicator& comm) {
+    Model model(DType::f64);
+    auto options = small_buckets();
+    options.find_unused_parameters = true;
+    Ddp ddp(model.parameters, {}, comm, options);
+    auto& first = model.parameters[0].tensor;
+    Tensor stranger = Tensor::full({1}, 1.0, {DType::f64}).set_requires_grad(true);
+    ddp.backward(ops::sum(comm.rank() == 0 ? first : stranger));
+    EXPECT_THAT(first.grad().to_vector<double>(), testing::Each(0.5));
+    comm.barrier();
+  });
+}
+
+TEST(DdpTest, ALossThatReachesNoParameterIsAnError) {
+  const auto errors = run_world_catching(2, [](Communicator& comm) {
+    Model model(DType::f32);
+    Ddp ddp(model.parameters, {}, comm);
+    ddp.backward(ops::sum(Tensor::full({1}, 1.0).set_requires_grad(true)));
+  });
+  for (const auto& error : errors) {
+    EXPECT_THAT(message_of(error), testing::HasSubstr("4 of 4 parameters"));
+  }
+}
+
+TEST(DdpTest, AFailedBackwardIsNotFollowedByAnother) {
+  const auto errors = run_world_catching(2, [](Communicator& comm) {
+    Model model(DType::f32);
+    Ddp ddp(model.parameters, {}, comm, small_buckets());
+    try {
+      // The first bucket leaves, the others never do.
+      ddp.backward(ops::sum(model.parameters[3].tensor));
+    } catch (const InvalidArgument&) {
+    }
+    const auto [x, targets] = batch(DType::f32, 0, 0, 6);
+    ddp.backward(model.loss(x, targets));
+  });
+  for (const auto& error : errors) {
+    EXPECT_THAT(message_of(error), testing::HasSubstr("make a new Ddp"));
+  }
+}
+
+TEST(DdpTest, FrozenHereAndTrainedThereIsNamed) {
+  const auto errors = run_world_catching(2, [](Communicator& comm) {
+    Model model(DType::f32);
+    if (comm.rank() == 1) model.parameters[1].tensor.set_requires_grad(false);
+    Ddp ddp(model.parameters, {}, comm);
+  });
+  for (const auto& error : errors) {
+    EXPECT_THAT(message_of(error), testing::HasSubstr("rank 1 has 'first.bias (24,) f32, frozen'"));
+  }
+}
+
 TEST(DdpTest, FrozenParametersAreBroadcastAndNotReduced) {
   run_world(2, [](Communicator& comm) {
     Model model(DType::f32, 7 + static_cast<std::uint64_t>(comm.rank()));
@@ -242,8 +295,9 @@ TEST(DdpTest, AnotherShapeIsNamedOnEveryRank) {
     Ddp ddp(model.parameters, {}, comm);
   });
   for (const auto& error : errors) {
-    EXPECT_THAT(message_of(error), testing::HasSubstr("'first.weight (24, 10) f32'"));
-    EXPECT_THAT(message_of(error), testing::HasSubstr("rank 2 has 'first.weight (25, 10) f32'"));
+    EXPECT_THAT(message_of(error), testing::HasSubstr("'first.weight (24, 10) f32, trained'"));
+    EXPECT_THAT(message_of(error),
+                testing::HasSubstr("rank 2 has 'first.weight (25, 10) f32, trained'"));
   }
 }
 
