@@ -123,13 +123,21 @@ std::optional<Trouble> find_disagreement(const std::vector<std::optional<FrameTa
     int first = rank;
     int second = static_cast<int>(r);
     if (first > second) std::swap(first, second);
+    const FrameTag& ours = *posts[static_cast<std::size_t>(first)];
+    const FrameTag& theirs = *posts[static_cast<std::size_t>(second)];
+    const auto told = [&](const FrameTag& tag) {
+      std::string text = describe(tag);
+      if (describe(ours) == describe(theirs)) {
+        text += fmt::format(" (algorithm {})", algorithm_name(tag.algorithm));
+      }
+      return text;
+    };
     return Trouble{
         ErrorCode::mismatch,
         -1,
         fmt::format("ranks disagree: rank {} calls {}; rank {} calls {}; all ranks must "
                     "make the same calls in the same order",
-                    names.name_of(first), describe(*posts[static_cast<std::size_t>(first)]),
-                    names.name_of(second), describe(*posts[static_cast<std::size_t>(second)])),
+                    names.name_of(first), told(ours), names.name_of(second), told(theirs)),
         {}};
   }
   return std::nullopt;

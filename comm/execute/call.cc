@@ -1,5 +1,7 @@
 #include "comm/execute/call.h"
 
+#include "comm/algorithms/algorithms.h"
+
 namespace weft::comm {
 
 namespace {
@@ -40,6 +42,11 @@ FrameTag tag_of(const Call& call, std::uint32_t sequence) {
   tag.detail = call.detail;
   tag.count = static_cast<std::uint64_t>(call.count.value);
   return tag;
+}
+
+std::string algorithm_name(std::uint8_t code) {
+  if (code >= algorithms().size()) return fmt::format("algorithm({})", code);
+  return std::string(algorithms()[code].name);
 }
 
 std::string describe(const FrameTag& tag) {

@@ -29,5 +29,7 @@ FrameTag tag_of(const Call& call, std::uint32_t sequence);
 std::string describe(const FrameTag& tag);
 // The same; for point to point with direction and peer: "recv #3 from rank 2, 10 x f32".
 std::string describe(const Call& call, std::uint32_t sequence, int peer_name);
+// "ring"; "algorithm(77)" if none has that code.
+std::string algorithm_name(std::uint8_t code);
 
 }  // namespace weft::comm

@@ -188,8 +188,8 @@ std::vector<Disagreement> disagreements() {
       {"ReduceAgainstGather", [=](auto& w) { w.reduce(floats(10), floats(10), 2); },
        [=](auto& w) { w.gather(View(floats(10)), View(), 2); }, "reduce #3", "gather #3"},
       {"Algorithm", [=](auto& w) { w.all_reduce(floats(10), ReduceOp::sum, {"ring"}); },
-       [=](auto& w) { w.all_reduce(floats(10), ReduceOp::sum, {"direct"}); }, "algorithm",
-       "algorithm"},
+       [=](auto& w) { w.all_reduce(floats(10), ReduceOp::sum, {"direct"}); }, "algorithm ring",
+       "algorithm direct"},
   };
 }
 
