@@ -127,9 +127,8 @@ void train(const Options& o) {
   auto model = make_model(o, set);
   fabric.setup(*model);
   optim::AdamW optimizer(optim::decay_groups(model->named_parameters(), o.learning_rate, 0.01));
-  auto loader =
-      data::DataLoader(set.images, set.labels, {.batch_size = o.batch_size, .seed = o.seed})
-          .share(fabric.global_rank(), fabric.world_size());
+  auto loader = fabric.setup_dataloaders(
+      data::DataLoader(set.images, set.labels, {.batch_size = o.batch_size, .seed = o.seed}));
   fabric.print("{} images, {} classes, {} parameters, {} ranks", set.images.size(0), set.classes,
                model->parameter_count(), fabric.world_size());
 

@@ -91,6 +91,10 @@ void Fabric::setup(nn::Module& module, optim::Optimizer& optimizer) {
   }
 }
 
+data::DataLoader Fabric::setup_dataloaders(const data::DataLoader& loader) const {
+  return loader.share(global_rank(), world_size());
+}
+
 void Fabric::backward(const Tensor& loss) {
   impl_->joined("backward");
   impl_->times = {};

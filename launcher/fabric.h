@@ -27,6 +27,7 @@
 
 #include "comm/communicator.h"
 #include "launcher/fabric_options.h"
+#include "tensor/data/loader.h"
 #include "tensor/nn/module.h"
 #include "tensor/optim/optimizer.h"
 #include "tensor/tensor.h"
@@ -71,6 +72,10 @@ class Fabric {
   // module's parameters. Collective.
   void setup(nn::Module& module);
   void setup(nn::Module& module, optim::Optimizer& optimizer);
+
+  // This rank's part of the loader's samples (data::DistributedSampler): call set_epoch() on what
+  // it gives.
+  data::DataLoader setup_dataloaders(const data::DataLoader& loader) const;
 
   // loss.backward(), then gradients of every module set up are averaged over ranks (unless inside
   // no_backward_sync). Collective.

@@ -148,6 +148,14 @@ TEST_F(FabricTest, SavesAndLoadsModuleOptimizerAndTexts) {
   std::filesystem::remove(path);
 }
 
+TEST_F(FabricTest, SharesOutALoader) {
+  const data::DataLoader all(Tensor::zeros({10, 2}), Tensor::arange(10, {DType::i64}),
+                             {.batch_size = 4});
+  const auto mine = fabric_.setup_dataloaders(all);
+  EXPECT_EQ(mine.size(), 3);
+  EXPECT_EQ(mine.sampler().options().world, 1);
+}
+
 TEST_F(FabricTest, SeedsTheDefaultGenerator) {
   EXPECT_EQ(fabric_.seed_everything(42), 42u);
   const auto first = tensor::default_generator().next_u32();
