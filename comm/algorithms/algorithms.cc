@@ -1,8 +1,10 @@
 #include "comm/algorithms/algorithms.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "comm/algorithms/common.h"
+#include "comm/schedule/algorithm_names.h"
 #include "kernels/base/check.h"
 
 namespace weft::comm {
@@ -10,13 +12,14 @@ namespace weft::comm {
 namespace {
 
 constexpr Algorithm kAlgorithms[] = {
-    {"ring", ring_supports, emit_ring},
-    {"tree", tree_supports, emit_tree},
-    {"halving_doubling", halving_doubling_supports, emit_halving_doubling},
-    {"direct", direct_supports, emit_direct},
-    {"two_shot", two_shot_supports, emit_two_shot},
-    {"recursive_doubling", recursive_doubling_supports, emit_recursive_doubling},
+    {kAlgorithmNames[0], ring_supports, emit_ring},
+    {kAlgorithmNames[1], tree_supports, emit_tree},
+    {kAlgorithmNames[2], halving_doubling_supports, emit_halving_doubling},
+    {kAlgorithmNames[3], direct_supports, emit_direct},
+    {kAlgorithmNames[4], two_shot_supports, emit_two_shot},
+    {kAlgorithmNames[5], recursive_doubling_supports, emit_recursive_doubling},
 };
+static_assert(std::size(kAlgorithms) == kAlgorithmNames.size());
 
 }  // namespace
 

@@ -1,6 +1,6 @@
 #include "comm/execute/call.h"
 
-#include "comm/algorithms/algorithms.h"
+#include "comm/schedule/algorithm_names.h"
 
 namespace weft::comm {
 
@@ -45,8 +45,8 @@ FrameTag tag_of(const Call& call, std::uint32_t sequence) {
 }
 
 std::string algorithm_name(std::uint8_t code) {
-  if (code >= algorithms().size()) return fmt::format("algorithm({})", code);
-  return std::string(algorithms()[code].name);
+  if (code >= kAlgorithmNames.size()) return fmt::format("algorithm({})", code);
+  return std::string(kAlgorithmNames[code]);
 }
 
 std::string describe(const FrameTag& tag) {
