@@ -9,7 +9,6 @@ namespace weft::comm::inproc {
 
 InprocLink::InprocLink(World& world, int rank, int peer, int lane, std::uint64_t& bytes_moved)
     : world_(world),
-      rank_(rank),
       peer_(peer),
       out_(world.pipe(rank, peer, lane)),
       in_(world.pipe(peer, rank, lane)),

@@ -30,7 +30,6 @@ class InprocLink final : public Link {
   void check_peer(const char* doing) const;
 
   World& world_;
-  int rank_;
   int peer_;
   Pipe& out_;
   Pipe& in_;
