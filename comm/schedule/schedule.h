@@ -36,8 +36,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "comm/schedule/host_map.h"
 
 namespace weft::comm {
 
@@ -102,6 +105,8 @@ struct Problem {
   std::int32_t rank = 0;
   std::int32_t world_size = 1;
   std::int32_t root = 0;  // of rooted collectives
+  // Who shares a host with whom; null where nothing is known. The same on all ranks.
+  std::shared_ptr<const HostMap> hosts = nullptr;
 };
 
 struct Schedule {
