@@ -18,6 +18,7 @@ constexpr Algorithm kAlgorithms[] = {
     {kAlgorithmNames[3], direct_supports, emit_direct},
     {kAlgorithmNames[4], two_shot_supports, emit_two_shot},
     {kAlgorithmNames[5], recursive_doubling_supports, emit_recursive_doubling},
+    {kAlgorithmNames[6], hierarchical_supports, emit_hierarchical},
 };
 static_assert(std::size(kAlgorithms) == kAlgorithmNames.size());
 

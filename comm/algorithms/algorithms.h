@@ -10,7 +10,7 @@
 namespace weft::comm {
 
 struct Algorithm {
-  // "ring", "tree", "halving_doubling", "direct", "two_shot", "recursive_doubling"
+  // "ring", "tree", "halving_doubling", "direct", "two_shot", "recursive_doubling", "hierarchical"
   std::string_view name;
   bool (*supports)(const Problem& problem);
   Schedule (*emit)(const Problem& problem);  // only where supports() says so
