@@ -33,6 +33,8 @@
 
 namespace weft::comm {
 
+struct HostMap;
+
 struct ConstView {
   const void* data = nullptr;
   Elems count;
@@ -124,8 +126,10 @@ class Communicator {
   // Mismatch (another world size), PeerLost.
   static Communicator connect(const ConnectOptions& options);
   // A world of ranks that are threads of this process; element r is for the thread that plays rank
-  // r. No store, no sockets.
-  static std::vector<Communicator> in_process(int world_size);
+  // r. No store, no sockets. With `hosts` (schedule/host_map.h) they are treated as if they were
+  // spread over hosts like that: schedules follow it, and `hierarchical` can be asked for.
+  static std::vector<Communicator> in_process(int world_size,
+                                              std::shared_ptr<const HostMap> hosts = nullptr);
   // A world of one: every collective is a copy.
   static Communicator self();
 

@@ -31,6 +31,7 @@ struct Settings {
   int lanes = 1;
   std::string algorithm;
   LinkCosts costs = kSocketCosts;
+  std::shared_ptr<const HostMap> hosts = nullptr;  // of this communicator's ranks, if known
   EngineOptions engine;
 };
 

@@ -23,8 +23,12 @@ class SharedHome final : public Home {
     for (const int member : members) {
       chosen.push_back(parent.supervisor->members()[static_cast<std::size_t>(member)]);
     }
+    Settings settings = parent.settings;
+    if (settings.hosts) {
+      settings.hosts = std::make_shared<const HostMap>(host_map_of_group(*settings.hosts, members));
+    }
     return make(group_->child(key, static_cast<int>(members.size())), std::move(chosen), rank,
-                parent.settings);
+                settings);
   }
 
   static std::unique_ptr<Communicator::Impl> make(const std::shared_ptr<SharedGroup>& group,
@@ -42,15 +46,21 @@ class SharedHome final : public Home {
 
 }  // namespace
 
-std::vector<Communicator> Communicator::in_process(int world_size) {
+std::vector<Communicator> Communicator::in_process(int world_size,
+                                                   std::shared_ptr<const HostMap> hosts) {
   if (world_size < 1 || world_size > 1024) {
     fail<InvalidArgument>("in_process: world_size is {}, expected 1 to 1024", world_size);
+  }
+  if (hosts && std::ssize(hosts->host_of) != world_size) {
+    fail<InvalidArgument>("in_process: the host map is of {} ranks, expected world_size, {}",
+                          hosts->host_of.size(), world_size);
   }
   const auto group = std::make_shared<SharedGroup>(world_size);
   std::vector<Member> members;
   for (int r = 0; r < world_size; ++r) members.push_back({r, this_host(), getpid()});
   Settings settings;
   settings.costs = kMemoryCosts;
+  settings.hosts = std::move(hosts);
   settings.engine.crowded =
       static_cast<unsigned>(world_size) > std::max(1u, std::thread::hardware_concurrency());
   std::vector<Communicator> world;

@@ -42,13 +42,14 @@ void check_algorithm(std::string_view name, const std::string& where) {
 }
 
 Planner::Planner(int rank, int world_size, int lanes, std::string default_algorithm,
-                 const LinkCosts& costs)
+                 const LinkCosts& costs, std::shared_ptr<const HostMap> hosts)
     : rank_(rank),
       world_size_(world_size),
       lanes_(lanes),
       default_algorithm_(default_algorithm == "auto" ? std::string()
                                                      : std::move(default_algorithm)),
-      costs_(costs) {}
+      costs_(costs),
+      hosts_(std::move(hosts)) {}
 
 std::size_t Planner::RequestHash::operator()(const Request& request) const {
   std::uint64_t hash = static_cast<std::uint64_t>(request.bytes) * 0x9e3779b97f4a7c15ull;
@@ -66,7 +67,7 @@ Planned Planner::plan(Collective collective, int root, Bytes bytes, std::string_
   const std::lock_guard lock(mutex_);
   if (const auto it = known_.find(request); it != known_.end()) return it->second;
 
-  const Problem problem{collective, rank_, world_size_, is_rooted(collective) ? root : 0};
+  const Problem problem{collective, rank_, world_size_, is_rooted(collective) ? root : 0, hosts_};
   const Choice choice = pick(problem, bytes, wished);
   const auto index = static_cast<std::uint8_t>(index_of(choice.algorithm));
   const PlanKey key{collective, problem.root, index, choice.tiles, choice.fused};
@@ -86,8 +87,8 @@ Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished) c
     const Algorithm& algorithm = algorithms()[static_cast<std::size_t>(wished)];
     if (!algorithm.supports(problem)) {
       fail<InvalidArgument>(
-          "rank {}: {}: algorithm '{}' does not do this on {} ranks; choose one of auto, {}", rank_,
-          comm::name_of(problem.collective), algorithm.name, world_size_,
+          "rank {}: {}: algorithm '{}' does not do this on {} ranks{}; choose one of auto, {}",
+          rank_, comm::name_of(problem.collective), algorithm.name, world_size_, describe_hosts(),
           names_of([&](const Algorithm& other) { return other.supports(problem); }));
     }
     name = algorithm.name;
@@ -96,6 +97,13 @@ Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished) c
   }
   return name.empty() ? choose(problem, bytes, lanes_, costs_)
                       : choose_tiles(name, problem, bytes, lanes_);
+}
+
+std::string Planner::describe_hosts() const {
+  if (!hosts_) return "";
+  if (hosts_->hosts.size() == 1) return " of one host";
+  return fmt::format(" of {} hosts, {} to {} on each", hosts_->hosts.size(), hosts_->smallest,
+                     hosts_->largest);
 }
 
 Schedule Planner::lower(Problem problem, const Choice& choice) const {

@@ -29,7 +29,7 @@ void check_algorithm(std::string_view name, const std::string& where);
 class Planner {
  public:
   Planner(int rank, int world_size, int lanes, std::string default_algorithm,
-          const LinkCosts& costs);
+          const LinkCosts& costs, std::shared_ptr<const HostMap> hosts = nullptr);
 
   // `bytes`: of the wide buffer, the same on all ranks. `algorithm`: the call's own wish, or empty;
   // it must support the problem, while the communicator's default gives way where it does not.
@@ -58,6 +58,7 @@ class Planner {
   };
 
   Choice pick(const Problem& problem, Bytes bytes, std::int32_t wished) const;
+  std::string describe_hosts() const;
   Schedule lower(Problem problem, const Choice& choice) const;
   std::shared_ptr<const Plan> make(const Problem& problem, const Choice& choice) const;
 
@@ -66,6 +67,7 @@ class Planner {
   int lanes_;
   std::string default_algorithm_;
   LinkCosts costs_;
+  std::shared_ptr<const HostMap> hosts_;  // null: nothing known
   std::mutex mutex_;
   std::unordered_map<Request, Planned, RequestHash> known_;
   std::map<PlanKey, std::shared_ptr<const Plan>> plans_;

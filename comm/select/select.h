@@ -32,14 +32,16 @@ inline constexpr LinkCosts kMemoryCosts{1e-6, 3e-7, 1.0 / 10e9, 1.0 / 10e9};
 
 // `bytes`: of the wide buffer (wide_buffer()) as a whole; of all_to_all, which knows only its own
 // side, it is ignored. `problem.rank` is ignored.
+// Where problem.hosts tells of several hosts, `costs` are those of one host's link to the others,
+// shared by its ranks, and `inside` those between two ranks of one host.
 Choice choose(const Problem& problem, Bytes bytes, int lanes = 1,
-              const LinkCosts& costs = kSocketCosts);
+              const LinkCosts& costs = kSocketCosts, const LinkCosts& inside = kMemoryCosts);
 
 // How an algorithm named by the user is to be cut for this size.
 Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes bytes, int lanes = 1);
 
 // Seconds the model expects; for tests and for `weft bench`'s reports.
 double expected_seconds(std::string_view algorithm, const Problem& problem, Bytes bytes,
-                        const LinkCosts& costs);
+                        const LinkCosts& costs, const LinkCosts& inside = kMemoryCosts);
 
 }  // namespace weft::comm

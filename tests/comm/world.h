@@ -12,6 +12,7 @@
 #include "comm/communicator.h"
 #include "comm/rendezvous/handshake.h"
 #include "comm/rendezvous/store.h"
+#include "comm/schedule/host_map.h"
 
 namespace weft::comm::testing {
 
@@ -22,7 +23,12 @@ struct Backend {
   std::string store_address = "127.0.0.1";
   std::chrono::milliseconds operation_timeout{30'000};
   std::string algorithm = {};
+  HostMap (*hosts)(int size) = nullptr;  // inproc only: hosts to pretend, for 1 rank and more
 };
+
+HostMap dealt_to_two_hosts(int size);     // even ranks and odd ones
+HostMap hosts_of_growing_size(int size);  // of 1, 2, 3, ... ranks, and the last has what is left
+std::shared_ptr<const HostMap> hosts_of(const Backend& backend, int size);  // null if none
 
 using RankBody = std::function<void(Communicator& communicator)>;
 

@@ -30,6 +30,25 @@ ConnectOptions TestJob::options(int rank) const {
   return options;
 }
 
+HostMap dealt_to_two_hosts(int size) {
+  std::vector<std::vector<std::int32_t>> hosts(size > 1 ? 2 : 1);
+  for (int r = 0; r < size; ++r) hosts[static_cast<std::size_t>(r % 2)].push_back(r);
+  return host_map_of(std::move(hosts));
+}
+
+HostMap hosts_of_growing_size(int size) {
+  std::vector<std::vector<std::int32_t>> hosts;
+  for (int r = 0; r < size; ++r) {
+    if (hosts.empty() || hosts.back().size() == hosts.size()) hosts.emplace_back();
+    hosts.back().push_back(r);
+  }
+  return host_map_of(std::move(hosts));
+}
+
+std::shared_ptr<const HostMap> hosts_of(const Backend& backend, int size) {
+  return backend.hosts ? std::make_shared<const HostMap>(backend.hosts(size)) : nullptr;
+}
+
 std::vector<std::exception_ptr> run_world(const Backend& backend, int size, const RankBody& body) {
   std::vector<std::exception_ptr> errors(static_cast<std::size_t>(size));
   std::vector<std::thread> threads;
@@ -38,7 +57,7 @@ std::vector<std::exception_ptr> run_world(const Backend& backend, int size, cons
   if (backend.tcp) {
     job = std::make_unique<TestJob>(size, backend);
   } else {
-    shared = Communicator::in_process(size);
+    shared = Communicator::in_process(size, hosts_of(backend, size));
   }
   for (int r = 0; r < size; ++r) {
     threads.emplace_back([&, r] {

@@ -46,7 +46,7 @@ void prove(Collective collective, const HostLayout& layout, int root, const Vari
     const Proof proof = verify(world, {0, in_place});
     ASSERT_TRUE(proof.ok) << proof.counterexample << "\n"
                           << layout.name << ", root " << root << ", " << text_of(variant) << "\n"
-                          << (layout.world() <= 4 ? text_of(world) : std::string());
+                          << (layout.world <= 4 ? text_of(world) : std::string());
   }
 }
 
@@ -151,7 +151,7 @@ int sent_across(const HostLayout& layout, const Schedule& schedule) {
 TEST(Hierarchical, EveryRankCarriesItsShareAcrossAndNoMore) {
   for (const auto& [hosts, each] : {std::pair{2, 2}, {2, 8}, {4, 4}, {8, 3}, {16, 4}, {20, 12}}) {
     const HostLayout layout = even_layout(hosts, each);
-    for (int rank = 0; rank < layout.world(); ++rank) {
+    for (int rank = 0; rank < layout.world; ++rank) {
       const auto sent = [&](Collective collective) {
         const Schedule s = hierarchical().emit(problem_on(layout, collective, rank));
         return std::pair{sent_across(layout, s), s.chunks_per_block};
@@ -168,10 +168,10 @@ TEST(Hierarchical, RootedDataEntersOrLeavesEveryHostOnce) {
   for (const HostLayout& layout :
        {even_layout(3, 4), random_layout(17, 5, 2), even_layout(10, 2)}) {
     const int hosts = static_cast<int>(layout.map->hosts.size());
-    for (const int root : {0, 7, layout.world() - 1}) {
+    for (const int root : {0, 7, layout.world - 1}) {
       int down = 0;
       int up = 0;
-      for (int rank = 0; rank < layout.world(); ++rank) {
+      for (int rank = 0; rank < layout.world; ++rank) {
         const auto sent = [&](Collective collective) {
           return sent_across(layout,
                              hierarchical().emit(problem_on(layout, collective, rank, root)));
@@ -192,7 +192,7 @@ TEST(Hierarchical, FollowsTheMap) {
   const HostMap& map = *layout.map;
   for (const Collective collective :
        {Collective::all_reduce, Collective::all_gather, Collective::reduce_scatter}) {
-    for (int rank = 0; rank < layout.world(); ++rank) {
+    for (int rank = 0; rank < layout.world; ++rank) {
       const auto at = static_cast<std::size_t>(rank);
       const auto& neighbours = map.hosts[static_cast<std::size_t>(map.host_of[at])];
       const int next = neighbours[static_cast<std::size_t>(map.index_of[at] + 1) % 4];

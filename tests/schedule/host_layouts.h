@@ -17,8 +17,8 @@ namespace weft::comm {
 
 struct HostLayout {
   std::string name;
-  std::shared_ptr<const HostMap> map;
-  int world() const { return static_cast<int>(map->host_of.size()); }
+  std::shared_ptr<const HostMap> map;  // null: nothing known
+  int world = 0;                       // ranks
 };
 
 // Hosts of these sizes; `ranks[i]` is the i-th of all places, host by host.
@@ -30,7 +30,8 @@ inline HostLayout layout_of(std::string name, const std::vector<int>& sizes,
     hosts.emplace_back(next, next + size);
     next += size;
   }
-  return {std::move(name), std::make_shared<const HostMap>(host_map_of(std::move(hosts)))};
+  return {std::move(name), std::make_shared<const HostMap>(host_map_of(std::move(hosts))),
+          static_cast<int>(ranks.size())};
 }
 
 inline std::vector<int> ranks_in_order(int n) {
@@ -96,14 +97,14 @@ inline std::vector<HostLayout> layouts_of(int n) {
 }
 
 inline Problem problem_on(const HostLayout& layout, Collective collective, int rank, int root = 0) {
-  return {collective, rank, layout.world(), root, layout.map};
+  return {collective, rank, layout.world, root, layout.map};
 }
 
 inline std::vector<Schedule> emit_world(const Algorithm& algorithm, Collective collective,
                                         const HostLayout& layout, int root,
                                         const Variant& variant = {}) {
   std::vector<Schedule> schedules;
-  for (int rank = 0; rank < layout.world(); ++rank) {
+  for (int rank = 0; rank < layout.world; ++rank) {
     schedules.push_back(emit(algorithm, problem_on(layout, collective, rank, root), variant));
   }
   return schedules;
