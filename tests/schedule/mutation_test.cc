@@ -276,6 +276,11 @@ const char* harmless(const Mutant& mutant, const std::vector<Schedule>& world) {
       if (step.kind == StepKind::copy) return "the same copies, the later one first";
       return nullptr;
     case Change::from:
+      if (!is_reducing(collective) && collective != Collective::barrier &&
+          CellMap(before, true).first(step.from) ==
+              CellMap(before, true).first(after.steps[at(mutant.step)].from)) {
+        return "a rank's own block, of which input and output both hold a copy";
+      }
       return collective == Collective::barrier ? "a rank is heard of by another way, too" : nullptr;
     case Change::to:
       if (step.to.count == 0 && overwritten_unread(after, mutant.step)) {
