@@ -117,9 +117,9 @@ Stretches blocks_downwards(const Place& place, std::int32_t host, std::int32_t c
   return all;
 }
 
-// A channel's part of an all-reduce, in pieces from number `first` on down.
-Stretches pieces_downwards(std::int32_t chunk, std::int32_t count, std::int32_t first) {
-  const std::int32_t pieces = std::min(count, kPiecesMax);
+// A channel's part of an all-reduce, in so many pieces, from number `first` on down.
+Stretches pieces_downwards(std::int32_t chunk, std::int32_t count, std::int32_t pieces,
+                           std::int32_t first) {
   Stretches all;
   for (std::int32_t k = 0; k < pieces; ++k) {
     const std::int32_t piece = ring_rank(first % pieces, -k, pieces);
@@ -137,10 +137,12 @@ Schedule all_reduce(const Problem& problem) {
   const Home input = [&](Stretch s) { return b.input(s.chunk, s.count); };
   const Home output = [&](Stretch s) { return b.output(s.chunk, s.count); };
   // The ring across sends a host's left neighbour's chunk first, and last gets its right one's.
-  const auto pieces_from = [&](std::int32_t first) {
-    return [part, first](std::int32_t channel) {
-      return pieces_downwards(channel * part, part, first);
-    };
+  // Halving inside moves many parts in one message, for which they must be whole.
+  const bool halves = place.ranks() == place.channels() && place.ranks() > kRingMax;
+  const std::int32_t pieces = halves ? 1 : std::min(part, kPiecesMax);
+  const auto pieces_from = [part, pieces](std::int32_t first) {
+    return
+        [=](std::int32_t channel) { return pieces_downwards(channel * part, part, pieces, first); };
   };
   collect(b, place, pieces_from(ring_rank(place.host(), -1, hosts)), input, output, output);
   if (place.carries()) {

@@ -1,6 +1,8 @@
 #include "comm/select/across_hosts.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 
 #include "comm/algorithms/hierarchical.h"
 
@@ -25,6 +27,33 @@ LinkCosts shared_by(LinkCosts costs, double ranks) {
   return costs;
 }
 
+// Costs of rounds of which this proportion goes across.
+LinkCosts mix(const LinkCosts& inside, const LinkCosts& across, double proportion) {
+  const auto at = [&](double a, double b) { return a + (b - a) * proportion; };
+  return {at(inside.latency, across.latency), at(inside.per_message, across.per_message),
+          at(inside.per_byte, across.per_byte), at(inside.per_byte_reduce, across.per_byte_reduce)};
+}
+
+// Of a tree over ranks of which those of a host follow one another, only the topmost levels cross.
+double tree_rounds_across(const HostMap& map, double border) {
+  if (border > 1) return 1;
+  return std::log2(static_cast<double>(map.hosts.size())) /
+         std::log2(static_cast<double>(map.host_of.size()));
+}
+
+// Rounds of recursive doubling in which some pair of ranks is not on one host.
+double doubling_rounds_across(const HostMap& map) {
+  const std::size_t core = std::bit_floor(map.host_of.size());
+  double rounds = 0;
+  double crossing = 0;
+  for (std::size_t bit = 1; bit < core; bit *= 2, ++rounds) {
+    std::size_t r = 0;
+    while (r < core && map.host_of[r] == map.host_of[r ^ bit]) ++r;
+    crossing += r < core ? 1 : 0;
+  }
+  return rounds > 0 ? crossing / rounds : 1;
+}
+
 Bytes fraction(Bytes bytes, double of) {
   return Bytes(static_cast<std::int64_t>(static_cast<double>(bytes.value) / of));
 }
@@ -46,14 +75,27 @@ double scatter_or_gather_inside(const HostMap& map, Collective collective, Bytes
   return expected_seconds(name_inside(n, true), {rooted, 0, n, 0}, bytes, inside);
 }
 
+// Two phases through which the tiles of a message go one after the other.
+double pipeline(double one, double other, double tiles) {
+  return std::max(one, other) + std::min(one, other) / tiles;
+}
+
 }  // namespace
 
-LinkCosts shared_costs(std::string_view algorithm, const Problem& problem,
-                       const LinkCosts& across) {
+LinkCosts flat_costs(std::string_view algorithm, const Problem& problem, const LinkCosts& across,
+                     const LinkCosts& inside) {
   if (!problem.hosts || problem.hosts->hosts.size() < 2) return across;
-  const bool keeps_order = algorithm == "ring" || algorithm == "tree";
-  return shared_by(across, keeps_order ? ranks_at_the_border(*problem.hosts)
-                                       : static_cast<double>(problem.hosts->largest));
+  const HostMap& map = *problem.hosts;
+  const double border = ranks_at_the_border(map);
+  if (algorithm == "ring") return shared_by(across, border);
+  if (algorithm == "tree") {  // a pipeline: as wide as its narrowest link
+    LinkCosts costs = shared_by(across, border);
+    costs.latency = mix(inside, across, tree_rounds_across(map, border)).latency;
+    return costs;
+  }
+  const LinkCosts shared = shared_by(across, map.largest);
+  return algorithm == "recursive_doubling" ? mix(inside, shared, doubling_rounds_across(map))
+                                           : shared;
 }
 
 double hierarchical_seconds(const Problem& problem, Bytes bytes, const LinkCosts& across,
@@ -87,7 +129,9 @@ double hierarchical_seconds(const Problem& problem, Bytes bytes, const LinkCosts
              side_by_side(outer, problem.collective);
     case Collective::broadcast:
     case Collective::reduce:
-      return by_speakers("tree", problem.collective) + in_host(inner, problem.collective, bytes);
+      return pipeline(by_speakers("tree", problem.collective),
+                      in_host(inner, problem.collective, bytes),
+                      choose_tiles("hierarchical", problem, bytes).tiles);
     case Collective::gather:
     case Collective::scatter:
       return by_speakers("tree", problem.collective) +

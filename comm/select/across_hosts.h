@@ -8,12 +8,15 @@
 
 namespace weft::comm {
 
-// Costs of a flat algorithm's links in a world of several hosts. `across`: of one host's link to
-// the others, which all its ranks that talk across at the same time share.
-LinkCosts shared_costs(std::string_view algorithm, const Problem& problem, const LinkCosts& across);
+// Costs of a flat algorithm's links in a world of several hosts: those of a host's link to the
+// others, `across`, which all its ranks that talk across at the same time share, and of `inside` in
+// the proportion of its rounds that stay inside. Of one host, or unknown ones: `across`.
+LinkCosts flat_costs(std::string_view algorithm, const Problem& problem, const LinkCosts& across,
+                     const LinkCosts& inside);
 
 // Seconds of the hierarchical algorithm, phase by phase as comm/algorithms/hierarchical.cc puts it
-// together. That phases overlap when they are tiled is left out.
+// together. Broadcast and reduce are pipelines of tiles; that the phases of the others overlap,
+// too, is left out: the same core often works for both.
 double hierarchical_seconds(const Problem& problem, Bytes bytes, const LinkCosts& across,
                             const LinkCosts& inside);
 

@@ -142,7 +142,7 @@ double message_bytes(std::string_view algorithm, Collective collective, double n
 double expected_seconds(std::string_view algorithm, const Problem& problem, Bytes bytes,
                         const LinkCosts& link, const LinkCosts& inside) {
   if (algorithm == "hierarchical") return hierarchical_seconds(problem, bytes, link, inside);
-  const LinkCosts costs = shared_costs(algorithm, problem, link);
+  const LinkCosts costs = flat_costs(algorithm, problem, link, inside);
   const double n = problem.world_size;
   const auto size = static_cast<double>(bytes.value);
   if (problem.world_size <= 1) return size * costs.per_byte_reduce;

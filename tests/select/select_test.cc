@@ -147,6 +147,14 @@ TEST(Select, RanksOfAHostShareItsLink) {
   EXPECT_EQ(seconds("hierarchical", true), seconds("hierarchical", false));
 }
 
+TEST(Select, SmallReductionsDoubleWhereFewRoundsCross) {
+  // 4 hosts of 8 ranks in a row: of 5 rounds 3 stay inside.
+  for (const std::int64_t bytes : {8, 1024}) {
+    EXPECT_EQ(choose(on_hosts(Collective::all_reduce, 4, 8), Bytes(bytes), 1, kNetwork).algorithm,
+              "recursive_doubling");
+  }
+}
+
 TEST(Select, EveryHierarchicalCollectiveHasAModelAndTiles) {
   for (int c = 0; c < kScheduledCollectives; ++c) {
     for (const auto& [hosts, each] : {std::pair{2, 2}, {3, 12}, {600, 2}}) {
