@@ -1,18 +1,16 @@
 #include "comm/locality.h"
 
-#include <fmt/format.h>
 #include <hwloc.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "comm/environment.h"
+#include "comm/memory_space.h"
 #include "comm/rendezvous/wire.h"
 
 namespace weft::comm {
@@ -66,24 +64,10 @@ void find_place(Locality& mine) {
   mine.l3 = only_one(topology.get(), HWLOC_OBJ_L3CACHE, cpus.get());
 }
 
-// "net:[4026531840]", or "" where it cannot be read.
-std::string namespace_of(const char* kind) {
-  std::array<char, 128> target{};
-  const ssize_t length =
-      ::readlink(fmt::format("/proc/self/ns/{}", kind).c_str(), target.data(), target.size() - 1);
-  return length > 0 ? std::string(target.data(), static_cast<std::size_t>(length)) : std::string();
-}
-
-std::string boot_id() {
-  std::string id;
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  return file >> id ? id : this_host();
-}
-
 std::string own_key() {
-  if (const char* set = std::getenv("WEFT_HOST_KEY"); set != nullptr && *set != '\0') return set;
-  return fmt::format("{}/{}/{}/uid:{}", boot_id(), namespace_of("pid"), namespace_of("net"),
-                     ::geteuid());
+  if (const char* set = std::getenv(env::kHostKey); set != nullptr && *set != '\0') return set;
+  const std::string space = memory_space();
+  return space.starts_with('/') ? this_host() + space : space;  // there is no boot id
 }
 
 // Ranks [begin, end) sorted so that those with equal keys are together, in the order of the lowest

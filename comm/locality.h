@@ -12,7 +12,7 @@
 namespace weft::comm {
 
 struct Locality {
-  // Processes with the same key can share memory: see this_locality().
+  // Processes with the same key are on one host: see this_locality().
   std::string key;
   std::string host;  // the machine's name, for people
   // The package, NUMA node and last-level cache that all CPUs this process may use belong to, by
@@ -24,14 +24,15 @@ struct Locality {
 };
 
 // Where this process runs, now; some milliseconds for hwloc's look at the machine. The key is
-// $WEFT_HOST_KEY if that is set and not empty, for tests and for containers of which we know
-// better; else it is put together from
-//   - the boot id: tells machines apart, whatever their names; the name stands in if there is none;
-//   - the PID namespace: processes are watched, and reach each other's descriptors, by pid;
-//   - the network namespace: abstract sockets, over which descriptors are handed, end at it;
-//   - the user id: a process may not open another user's memory.
-// Processes that differ in one of these talk over the network. What cannot be read counts as equal:
-// where one rank cannot read it, none of its neighbours can. Never throws.
+// $WEFT_HOST_KEY if that is set and not empty, for tests and for containers of which the user knows
+// better; else that of memory_space.h, which tells apart
+//   - machines, by their boot ids, whatever their names; the name stands in if there is no boot id;
+//   - PID namespaces: memory is opened, and processes are watched, by pid;
+//   - network namespaces: who is given a network of its own is to be a host of its own;
+//   - users: one may not open another's memory.
+// It says what schedules are made for; whether two ranks do share memory is not decided by it. What
+// cannot be read counts as equal: where one rank cannot read it, none of its neighbours can. Never
+// throws.
 Locality this_locality();
 
 // For messages among ranks. Reading takes what is there: a field that is missing, or of the wrong
