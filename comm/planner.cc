@@ -157,8 +157,9 @@ Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished) c
 std::string Planner::describe_hosts() const {
   if (!hosts_) return "";
   if (hosts_->hosts.size() == 1) return " of one host";
-  return fmt::format(" of {} hosts, {} to {} on each", hosts_->hosts.size(), hosts_->smallest,
-                     hosts_->largest);
+  const HostSizes sizes = host_sizes(*hosts_);
+  return fmt::format(" of {} hosts, {} to {} on each", hosts_->hosts.size(), sizes.smallest,
+                     sizes.largest);
 }
 
 Schedule Planner::lower(Problem problem, const Choice& choice) const {

@@ -37,7 +37,10 @@ namespace hierarchical {
 Place::Place(const Problem& problem)
     : map_(*problem.hosts),
       host_(map_.host_of[static_cast<std::size_t>(problem.rank)]),
-      index_(map_.index_of[static_cast<std::size_t>(problem.rank)]) {}
+      index_(index_in_host(map_, problem.rank)),
+      channels_(host_sizes(map_).smallest) {
+  WEFT_ASSERT(channels_ >= 1, "every host has ranks");
+}
 
 std::function<std::int32_t(std::int32_t)> Place::inside() const {
   return [this](std::int32_t inner) { return rank_at(host_, inner); };
@@ -232,9 +235,8 @@ bool hierarchical_supports(const Problem& problem) {
     return false;
   }
   const HostMap& map = *problem.hosts;
-  const auto world = static_cast<std::size_t>(problem.world_size);
-  return map.host_of.size() == world && map.index_of.size() == world && map.hosts.size() >= 2 &&
-         map.largest >= 2;
+  return map.host_of.size() == static_cast<std::size_t>(problem.world_size) &&
+         map.hosts.size() >= 2 && map.hosts.size() < map.host_of.size();
 }
 
 Schedule emit_hierarchical(const Problem& problem) {

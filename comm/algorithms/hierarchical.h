@@ -41,12 +41,10 @@ class Place {
   std::int32_t host_of(std::int32_t rank) const {
     return map_.host_of[static_cast<std::size_t>(rank)];
   }
-  std::int32_t index_of(std::int32_t rank) const {
-    return map_.index_of[static_cast<std::size_t>(rank)];
-  }
+  std::int32_t index_of(std::int32_t rank) const { return index_in_host(map_, rank); }
   // Channels across hosts: as many as the smallest host has ranks. Channel i connects the i-th
   // local ranks of all hosts.
-  std::int32_t channels() const { return map_.smallest; }
+  std::int32_t channels() const { return channels_; }
   bool carries() const { return index_ < channels(); }
 
   // Ranks of an inner schedule among the ranks of this host; among those of this rank's channel.
@@ -57,6 +55,7 @@ class Place {
   const HostMap& map_;
   std::int32_t host_;
   std::int32_t index_;
+  std::int32_t channels_;
 };
 
 // reduce_scatter, all_gather, all_reduce, for n >= 2 ranks.

@@ -7,6 +7,23 @@
 
 namespace weft::comm {
 
+std::int32_t index_in_host(const HostMap& map, std::int32_t rank) {
+  const auto at = static_cast<std::size_t>(rank);
+  if (at < map.index_of.size()) return map.index_of[at];
+  const auto& ranks = map.hosts[static_cast<std::size_t>(map.host_of[at])];
+  return static_cast<std::int32_t>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin());
+}
+
+HostSizes host_sizes(const HostMap& map) {
+  if (map.smallest > 0) return {map.smallest, map.largest};
+  HostSizes sizes{static_cast<std::int32_t>(map.host_of.size()), 0};
+  for (const auto& ranks : map.hosts) {
+    const auto size = static_cast<std::int32_t>(ranks.size());
+    sizes = {std::min(sizes.smallest, size), std::max(sizes.largest, size)};
+  }
+  return sizes;
+}
+
 HostMap host_map_of(std::vector<std::vector<std::int32_t>> hosts) {
   std::size_t world = 0;
   for (const auto& ranks : hosts) world += ranks.size();

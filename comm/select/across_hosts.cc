@@ -66,9 +66,9 @@ std::string_view name_inside(std::int32_t n, bool rooted) {
 // Moves everything between the ranks of the largest host and those that carry it across.
 double scatter_or_gather_inside(const HostMap& map, Collective collective, Bytes bytes,
                                 const LinkCosts& inside) {
-  const std::int32_t n = map.largest;
+  const auto [smallest, n] = host_sizes(map);
   const bool gathers = collective == Collective::all_gather;
-  if (n == map.smallest) {
+  if (n == smallest) {
     return expected_seconds(name_inside(n, false), {collective, 0, n, 0}, bytes, inside);
   }
   const Collective rooted = gathers ? Collective::broadcast : Collective::reduce;
@@ -93,7 +93,7 @@ LinkCosts flat_costs(std::string_view algorithm, const Problem& problem, const L
     costs.latency = mix(inside, across, tree_rounds_across(map, border)).latency;
     return costs;
   }
-  const LinkCosts shared = shared_by(across, map.largest);
+  const LinkCosts shared = shared_by(across, host_sizes(map).largest);
   return algorithm == "recursive_doubling" ? mix(inside, shared, doubling_rounds_across(map))
                                            : shared;
 }
@@ -102,7 +102,8 @@ double hierarchical_seconds(const Problem& problem, Bytes bytes, const LinkCosts
                             const LinkCosts& inside) {
   const HostMap& map = *problem.hosts;
   const auto hosts = static_cast<std::int32_t>(map.hosts.size());
-  const double channels = map.smallest;
+  const HostSizes sizes = host_sizes(map);
+  const double channels = sizes.smallest;
   const LinkCosts channel = shared_by(across, channels);
   const auto side_by_side = [&](std::string_view algorithm, Collective collective) {
     return expected_seconds(algorithm, {collective, 0, hosts, 0}, fraction(bytes, channels),
@@ -112,11 +113,11 @@ double hierarchical_seconds(const Problem& problem, Bytes bytes, const LinkCosts
     return expected_seconds(algorithm, {collective, 0, hosts, 0}, bytes, across);
   };
   const auto in_host = [&](std::string_view algorithm, Collective collective, Bytes size) {
-    return expected_seconds(algorithm, {collective, 0, map.largest, 0}, size, inside);
+    return expected_seconds(algorithm, {collective, 0, sizes.largest, 0}, size, inside);
   };
-  const std::string_view inner = name_inside(map.largest, true);
+  const std::string_view inner = name_inside(sizes.largest, true);
   const std::string_view outer = name_inside(hosts, false);
-  const Bytes host_bytes = fraction(bytes, double(problem.world_size) / map.largest);
+  const Bytes host_bytes = fraction(bytes, double(problem.world_size) / sizes.largest);
   switch (problem.collective) {
     case Collective::all_reduce:
       return scatter_or_gather_inside(map, Collective::reduce_scatter, bytes, inside) +
@@ -148,7 +149,8 @@ double hierarchical_message_bytes(const Problem& problem, double bytes) {
   switch (problem.collective) {
     case Collective::all_reduce: {
       const bool many = hosts > hierarchical::kHalvingHostsMax;
-      return bytes / map.smallest / (many ? 2 : std::min(hosts, hierarchical::kPiecesMax));
+      return bytes / host_sizes(map).smallest /
+             (many ? 2 : std::min(hosts, hierarchical::kPiecesMax));
     }
     case Collective::broadcast:
     case Collective::reduce:

@@ -40,7 +40,7 @@ std::vector<Variant> variants_of(int n, int turn) {
   return {all[at % 6], all[(at + 1) % 6]};
 }
 
-void prove(Collective collective, const HostLayout& layout, int root, const Variant& variant) {
+void prove(Collective collective, const HostedWorld& layout, int root, const Variant& variant) {
   const auto world = emit_world(hierarchical(), collective, layout, root, variant);
   for (const bool in_place : {false, true}) {
     const Proof proof = verify(world, {0, in_place});
@@ -55,7 +55,7 @@ class HierarchicalProofs : public testing::TestWithParam<Collective> {};
 TEST_P(HierarchicalProofs, EveryLayout) {
   int turn = 0;
   for (int n = 3; n <= 24; ++n) {
-    for (const HostLayout& layout : layouts_of(n)) {
+    for (const HostedWorld& layout : layouts_of(n)) {
       ++turn;
       for (const int root : roots_of(GetParam(), n)) {
         for (const Variant& variant : variants_of(n, turn)) {
@@ -69,7 +69,7 @@ TEST_P(HierarchicalProofs, EveryLayout) {
 TEST_P(HierarchicalProofs, LargerWorlds) {
   int turn = 0;
   for (const int n : {25, 32, 35, 48, 63, 64}) {
-    for (const HostLayout& layout : layouts_of(n)) {
+    for (const HostedWorld& layout : layouts_of(n)) {
       ++turn;
       for (const int root : roots_of(GetParam(), n)) {
         ASSERT_NO_FATAL_FAILURE(prove(GetParam(), layout, root, variants_of(n, turn).front()));
@@ -81,10 +81,10 @@ TEST_P(HierarchicalProofs, LargerWorlds) {
 // Beyond the reach of rings: halving inside and across, trees inside where hosts are not equal, and
 // the double tree across among very many hosts.
 TEST_P(HierarchicalProofs, LargeHostsAndManyHosts) {
-  const HostLayout layouts[] = {even_layout(2, 50), even_layout(12, 12), random_layout(127, 5, 4),
-                                random_layout(130, 3, 5), interleaved_layout(100, 11)};
+  const HostedWorld layouts[] = {even_layout(2, 50), even_layout(12, 12), random_layout(127, 5, 4),
+                                 random_layout(130, 3, 5), interleaved_layout(100, 11)};
   int turn = 0;
-  for (const HostLayout& layout : layouts) {
+  for (const HostedWorld& layout : layouts) {
     const Variant variant{1 + turn % 2, turn % 3 != 0, 1};
     ++turn;
     ASSERT_NO_FATAL_FAILURE(prove(GetParam(), layout, is_rooted(GetParam()) ? 77 : 0, variant));
@@ -103,7 +103,7 @@ TEST(Hierarchical, ComesRightOnNumbers) {
   std::uint64_t seed = 1;
   for (const Collective collective : supported_collectives()) {
     for (int n = 3; n <= 8; ++n) {
-      for (const HostLayout& layout : layouts_of(n)) {
+      for (const HostedWorld& layout : layouts_of(n)) {
         for (const Variant& variant : {Variant{1, false, 1}, Variant{2, true, 2}}) {
           const int root = is_rooted(collective) ? (n - 1) / 2 : 0;
           const auto world = emit_world(hierarchical(), collective, layout, root, variant);
@@ -118,7 +118,7 @@ TEST(Hierarchical, ComesRightOnNumbers) {
 }
 
 TEST(Hierarchical, WantsHostsWorthTheName) {
-  const HostLayout two = even_layout(2, 3);
+  const HostedWorld two = even_layout(2, 3);
   EXPECT_TRUE(hierarchical().supports(problem_on(two, Collective::all_reduce, 0)));
   EXPECT_FALSE(hierarchical().supports(problem_on(two, Collective::all_to_all, 0)));
   EXPECT_FALSE(hierarchical().supports({Collective::all_reduce, 0, 6, 0}));
@@ -127,16 +127,27 @@ TEST(Hierarchical, WantsHostsWorthTheName) {
   EXPECT_FALSE(hierarchical().supports(other_world));
   EXPECT_FALSE(hierarchical().supports(problem_on(even_layout(1, 6), Collective::all_reduce, 0)));
   EXPECT_FALSE(hierarchical().supports(problem_on(even_layout(6, 1), Collective::all_reduce, 0)));
-  HostMap by_hand;  // not from host_map_of()
-  by_hand.hosts = {{0, 1}, {2}};
-  by_hand.host_of = {0, 0, 1};
-  const Problem unfinished{Collective::all_reduce, 0, 3, 0,
-                           std::make_shared<const HostMap>(by_hand)};
-  EXPECT_FALSE(hierarchical().supports(unfinished));
+}
+
+// What host_map_of() fills in can be found without it.
+TEST(Hierarchical, TakesMapsPutTogetherByHand) {
+  const HostedWorld whole = layout_of("", {3, 2}, {0, 3, 1, 4, 2});
+  auto by_hand = std::make_shared<HostMap>();
+  by_hand->hosts = whole.map->hosts;
+  by_hand->host_of = whole.map->host_of;
+  const HostedWorld bare{"by hand", by_hand, 5};
+  for (const Collective collective : supported_collectives()) {
+    for (int rank = 0; rank < 5; ++rank) {
+      const Problem problem = problem_on(bare, collective, rank, 1);
+      ASSERT_TRUE(hierarchical().supports(problem));
+      EXPECT_EQ(print(hierarchical().emit(problem)),
+                print(hierarchical().emit(problem_on(whole, collective, rank, 1))));
+    }
+  }
 }
 
 // Chunks that a rank sends to other hosts, in chunks of its schedule.
-int sent_across(const HostLayout& layout, const Schedule& schedule) {
+int sent_across(const HostedWorld& layout, const Schedule& schedule) {
   int chunks = 0;
   for (const Step& step : schedule.steps) {
     if (!sends(step.kind)) continue;
@@ -150,7 +161,7 @@ int sent_across(const HostLayout& layout, const Schedule& schedule) {
 
 TEST(Hierarchical, EveryRankCarriesItsShareAcrossAndNoMore) {
   for (const auto& [hosts, each] : {std::pair{2, 2}, {2, 8}, {4, 4}, {8, 3}, {16, 4}, {20, 12}}) {
-    const HostLayout layout = even_layout(hosts, each);
+    const HostedWorld layout = even_layout(hosts, each);
     for (int rank = 0; rank < layout.world; ++rank) {
       const auto sent = [&](Collective collective) {
         const Schedule s = hierarchical().emit(problem_on(layout, collective, rank));
@@ -165,7 +176,7 @@ TEST(Hierarchical, EveryRankCarriesItsShareAcrossAndNoMore) {
 }
 
 TEST(Hierarchical, RootedDataEntersOrLeavesEveryHostOnce) {
-  for (const HostLayout& layout :
+  for (const HostedWorld& layout :
        {even_layout(3, 4), random_layout(17, 5, 2), even_layout(10, 2)}) {
     const int hosts = static_cast<int>(layout.map->hosts.size());
     for (const int root : {0, 7, layout.world - 1}) {
@@ -188,7 +199,7 @@ TEST(Hierarchical, RootedDataEntersOrLeavesEveryHostOnce) {
 // Inside a host of up to 8 ranks messages follow the ring of the map's list; across, they connect
 // ranks of the same place in their lists.
 TEST(Hierarchical, FollowsTheMap) {
-  const HostLayout layout = layout_of("mixed", {4, 4, 4}, {7, 2, 11, 0, 5, 4, 1, 3, 8, 10, 6, 9});
+  const HostedWorld layout = layout_of("mixed", {4, 4, 4}, {7, 2, 11, 0, 5, 4, 1, 3, 8, 10, 6, 9});
   const HostMap& map = *layout.map;
   for (const Collective collective :
        {Collective::all_reduce, Collective::all_gather, Collective::reduce_scatter}) {
@@ -211,7 +222,7 @@ TEST(Hierarchical, FollowsTheMap) {
 
 TEST(Hierarchical, ReductionsCopyNothing) {
   for (int n = 3; n <= 12; ++n) {
-    for (const HostLayout& layout : layouts_of(n)) {
+    for (const HostedWorld& layout : layouts_of(n)) {
       for (const Collective collective :
            {Collective::all_reduce, Collective::reduce, Collective::reduce_scatter}) {
         for (const Schedule& schedule : emit_world(hierarchical(), collective, layout, n / 2)) {
@@ -225,7 +236,7 @@ TEST(Hierarchical, ReductionsCopyNothing) {
 
 // The simulator asks for the schedules of all ranks of such worlds: they must stay short.
 TEST(Hierarchical, StaysShortInTheLargestWorlds) {
-  const HostLayout layout = even_layout(8192, 8);
+  const HostedWorld layout = even_layout(8192, 8);
   for (const Collective collective :
        {Collective::all_reduce, Collective::broadcast, Collective::reduce, Collective::barrier}) {
     for (const int rank : {0, 12345, 40001, 65535}) {

@@ -15,15 +15,15 @@
 
 namespace weft::comm {
 
-struct HostLayout {
+struct HostedWorld {
   std::string name;
   std::shared_ptr<const HostMap> map;  // null: nothing known
   int world = 0;                       // ranks
 };
 
 // Hosts of these sizes; `ranks[i]` is the i-th of all places, host by host.
-inline HostLayout layout_of(std::string name, const std::vector<int>& sizes,
-                            const std::vector<int>& ranks) {
+inline HostedWorld layout_of(std::string name, const std::vector<int>& sizes,
+                             const std::vector<int>& ranks) {
   std::vector<std::vector<std::int32_t>> hosts;
   auto next = ranks.begin();
   for (const int size : sizes) {
@@ -40,14 +40,14 @@ inline std::vector<int> ranks_in_order(int n) {
   return ranks;
 }
 
-inline HostLayout even_layout(int hosts, int each) {
+inline HostedWorld even_layout(int hosts, int each) {
   return layout_of(fmt::format("{} hosts of {}", hosts, each),
                    std::vector<int>(static_cast<std::size_t>(hosts), each),
                    ranks_in_order(hosts * each));
 }
 
 // Rank r is on host r modulo the number of hosts.
-inline HostLayout interleaved_layout(int n, int hosts) {
+inline HostedWorld interleaved_layout(int n, int hosts) {
   std::vector<int> sizes;
   std::vector<int> ranks;
   for (int h = 0; h < hosts; ++h) {
@@ -58,7 +58,7 @@ inline HostLayout interleaved_layout(int n, int hosts) {
   return layout_of(fmt::format("{} ranks dealt to {} hosts", n, hosts), sizes, ranks);
 }
 
-inline HostLayout random_layout(int n, int hosts, std::uint32_t seed) {
+inline HostedWorld random_layout(int n, int hosts, std::uint32_t seed) {
   std::mt19937 random(seed);
   std::vector<int> sizes(static_cast<std::size_t>(hosts), 1);
   for (int more = hosts; more < n; ++more) ++sizes[random() % sizes.size()];
@@ -70,8 +70,8 @@ inline HostLayout random_layout(int n, int hosts, std::uint32_t seed) {
 
 // Layouts of n ranks: even ones, dealt ones, one rank here and all others there, the leftovers of
 // an even one on a host of their own, and random ones.
-inline std::vector<HostLayout> layouts_of(int n) {
-  std::vector<HostLayout> all;
+inline std::vector<HostedWorld> layouts_of(int n) {
+  std::vector<HostedWorld> all;
   for (int hosts = 2; hosts < n; ++hosts) {
     if (n % hosts == 0) all.push_back(even_layout(hosts, n / hosts));
     if (hosts <= 3 || hosts == n / 2 || hosts == n - 1) {
@@ -96,12 +96,13 @@ inline std::vector<HostLayout> layouts_of(int n) {
   return all;
 }
 
-inline Problem problem_on(const HostLayout& layout, Collective collective, int rank, int root = 0) {
+inline Problem problem_on(const HostedWorld& layout, Collective collective, int rank,
+                          int root = 0) {
   return {collective, rank, layout.world, root, layout.map};
 }
 
 inline std::vector<Schedule> emit_world(const Algorithm& algorithm, Collective collective,
-                                        const HostLayout& layout, int root,
+                                        const HostedWorld& layout, int root,
                                         const Variant& variant = {}) {
   std::vector<Schedule> schedules;
   for (int rank = 0; rank < layout.world; ++rank) {

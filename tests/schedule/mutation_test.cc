@@ -340,7 +340,7 @@ Tally mutate_all(const std::vector<Schedule>& world) {
 class Mutation : public testing::TestWithParam<std::string_view> {};
 
 // What each algorithm is tried on: hierarchical wants hosts, the others do not look at them.
-std::vector<HostLayout> layouts_for(std::string_view algorithm) {
+std::vector<HostedWorld> layouts_for(std::string_view algorithm) {
   if (algorithm != "hierarchical")
     return {{"", nullptr, 2}, {"", nullptr, 3}, {"", nullptr, 4}, {"", nullptr, 5}};
   return {layout_of("", {2, 1}, {2, 0, 1}), even_layout(2, 2),
@@ -351,7 +351,7 @@ TEST_P(Mutation, TheProofObjects) {
   const Algorithm& algorithm = *find_algorithm(GetParam());
   Tally all;
   for (const Collective collective : scheduled_collectives()) {
-    for (const HostLayout& layout : layouts_for(GetParam())) {
+    for (const HostedWorld& layout : layouts_for(GetParam())) {
       const int n = layout.world;
       if (!algorithm.supports(problem_on(layout, collective, 0))) continue;
       for (const Variant& variant :
