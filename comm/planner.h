@@ -35,7 +35,8 @@ class Planner {
  public:
   // `scratch`: of one half of each rank's shared scratch; 0 where memory is not shared.
   Planner(int rank, int world_size, int lanes, std::string default_algorithm,
-          const LinkCosts& costs, Bytes scratch, std::shared_ptr<const HostMap> hosts = nullptr);
+          const LinkCosts& costs, Bytes scratch, bool crowded,
+          std::shared_ptr<const HostMap> hosts = nullptr);
 
   // `bytes`: of the wide buffer, the same on all ranks. `algorithm`: the call's own wish, or empty;
   // it must support the problem, while the communicator's default gives way where it does not.
@@ -88,6 +89,7 @@ class Planner {
   std::string default_algorithm_;
   LinkCosts costs_;
   Bytes scratch_;
+  bool crowded_;
   std::shared_ptr<const HostMap> hosts_;  // null: nothing known
   std::mutex mutex_;
   std::unordered_map<Request, Planned, RequestHash> known_;

@@ -18,17 +18,25 @@ namespace weft::comm::testing {
 
 struct Backend {
   std::string name = "inproc";
-  bool tcp = false;
+  bool tcp = false;  // each rank connects by itself, over `transport`
   int lanes = 1;
   std::string store_address = "127.0.0.1";
   std::chrono::milliseconds operation_timeout{30'000};
   std::string algorithm = {};
+  TransportKind transport = TransportKind::tcp;
   HostMap (*hosts)(int size) = nullptr;  // inproc only: hosts to pretend, for 1 rank and more
 };
 
 HostMap dealt_to_two_hosts(int size);     // even ranks and odd ones
 HostMap hosts_of_growing_size(int size);  // of 1, 2, 3, ... ranks, and the last has what is left
 std::shared_ptr<const HostMap> hosts_of(const Backend& backend, int size);  // null if none
+
+// Ranks that connect by themselves, over shared memory.
+inline Backend shm_backend() {
+  Backend backend{"shm", true};
+  backend.transport = TransportKind::shm;
+  return backend;
+}
 
 using RankBody = std::function<void(Communicator& communicator)>;
 
