@@ -34,22 +34,22 @@ struct VerifyOptions {
 };
 
 std::vector<comm::Collective> collectives_of(const VerifyOptions& options) {
-  std::vector<comm::Collective> chosen;
+  std::vector<comm::Collective> all;
   std::string known;
   for (int c = 0; c < comm::kScheduledCollectives; ++c) {
-    known += (c > 0 ? ", " : "") + std::string(name_of(static_cast<comm::Collective>(c)));
+    all.push_back(static_cast<comm::Collective>(c));
+    known += (c > 0 ? ", " : "") + std::string(name_of(all.back()));
   }
+  std::vector<comm::Collective> chosen;
   for (const std::string& name : options.collectives) {
-    int c = 0;
-    while (c < comm::kScheduledCollectives && name != name_of(static_cast<comm::Collective>(c)))
-      ++c;
-    if (c == comm::kScheduledCollectives) {
-      refuse(kExitUsage, "--collective {}: there is no such collective; choose from {}", name,
-             known);
+    const auto found =
+        std::ranges::find_if(all, [&](comm::Collective c) { return name == name_of(c); });
+    if (found == all.end()) {
+      refuse(kExitUsage, "--collective {}: there is no such one; choose from {}", name, known);
     }
-    chosen.push_back(static_cast<comm::Collective>(c));
+    chosen.push_back(*found);
   }
-  return chosen;
+  return chosen.empty() ? all : chosen;
 }
 
 // The subjects that the options name: an algorithm by its name, a form by a part of its name.
@@ -95,8 +95,7 @@ class Table {
     for (const SurveySubject& subject : subjects) {
       widths_[0] = std::max(widths_[0], subject.algorithm.size());
       widths_[2] = std::max(widths_[2], subject.form.size());
-      for (int c = 0; c < comm::kScheduledCollectives; ++c) {
-        const auto collective = static_cast<comm::Collective>(c);
+      for (const comm::Collective collective : options.collectives) {
         const auto sizes = survey_sizes(subject, collective, options);
         if (!sizes.empty()) some_ = some_ || sizes.back() - sizes.front() + 1 > std::ssize(sizes);
         widths_[1] = std::max(widths_[1], std::string(name_of(collective)).size());
@@ -207,6 +206,12 @@ int verify(const VerifyOptions& options) {
     json.open(options.json_path);
     if (!json) refuse(kExitUsage, "--json {}: cannot be written", options.json_path);
   }
+  const bool any = std::ranges::any_of(subjects, [&](const SurveySubject& subject) {
+    return std::ranges::any_of(survey_options.collectives, [&](comm::Collective collective) {
+      return !survey_sizes(subject, collective, survey_options).empty();
+    });
+  });
+  if (!any) refuse(kExitUsage, "no algorithm among those chosen does what was chosen");
   Table table(subjects, survey_options);
   comm::SurveyNews news;
   news.finished = [&](const SurveyRow& row) { table.add(row); };
@@ -215,7 +220,6 @@ int verify(const VerifyOptions& options) {
   const std::vector<SurveyRow> rows = survey(subjects, survey_options, news);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   table.clear_progress();
-  if (rows.empty()) refuse(kExitUsage, "no algorithm among those chosen does what was chosen");
   if (json.is_open()) write_json(json, options.json_path, options, rows);
   return report(options, rows, table.left_some_out(), took.count());
 }
