@@ -70,6 +70,8 @@ class Run {
     return access.step.rank == rank || clocks_[at(rank)][at(access.step.rank)] >= access.epoch;
   }
   void touch(const Location& where, std::int32_t i, bool writes);
+  void report_unwritten(const Location& where, std::int32_t i) const;
+  std::int32_t publishes_until(StepRef ref) const;
   void order(const Access& before, const Location& where, std::int32_t i) const;
   void check_finish(std::int32_t rank) const;
   [[noreturn]] void report_deadlock() const;
@@ -191,9 +193,7 @@ void Run::move_chunk(const MemoryStep& step, std::int32_t i) {
   for (const Location& source : step.sources) {
     touch(source, i, false);
     operands_.push_back(cell(source, i).value);
-    if (operands_.back() != kUnwritten) continue;
-    throw Refuted{fmt::format("reads what nothing has written: {}{}", world_.text(now_),
-                              world_.around(now_))};
+    if (operands_.back() == kUnwritten) report_unwritten(source, i);
   }
   const NodeId value = outcome_.expressions().combine(operands_);
   if (step.sources.size() > 1) check_completes(step, i, value);
@@ -215,6 +215,31 @@ void Run::check_completes(const MemoryStep& step, std::int32_t i, NodeId value) 
   throw Refuted{fmt::format("{}: {}, yet its value is {}{}", world_.text(now_),
                             step.completes ? "completes a value" : "is said not to complete",
                             outcome_.describe(value), world_.around(now_))};
+}
+
+// Nobody has, in this run; somebody may, in another that is as good.
+void Run::report_unwritten(const Location& where, std::int32_t i) const {
+  for (std::int32_t rank = 0; rank < world_.size(); ++rank) {
+    for (StepId id = next_[at(rank)]; id < std::ssize(world_.schedule(rank).steps); ++id) {
+      for (const Location& target : world_.step({rank, id}).targets) {
+        const std::int32_t first = world_.cell(target, 0);
+        const std::int32_t cell = world_.cell(where, i);
+        if (target.rank != where.rank || cell < first || cell >= first + target.slice.count) {
+          continue;
+        }
+        if (rank != now_.rank) order({{rank, id}, publishes_until({rank, id}) + 1}, where, i);
+      }
+    }
+  }
+  throw Refuted{
+      fmt::format("reads what nothing has written: {}{}", world_.text(now_), world_.around(now_))};
+}
+
+std::int32_t Run::publishes_until(StepRef ref) const {
+  const std::vector<MemoryStep>& steps = world_.schedule(ref.rank).steps;
+  return static_cast<std::int32_t>(
+      std::count_if(steps.begin(), steps.begin() + ref.id,
+                    [](const MemoryStep& step) { return step.kind == MemoryStepKind::publish; }));
 }
 
 // The current step's access to one cell.
