@@ -22,6 +22,9 @@ namespace {
 // number of ranks, and that of all of them with its square.
 constexpr std::int64_t kLinearChunksMax = 48;
 
+// Above it, where the work grows with the square, a proof takes a GiB and more.
+constexpr int kManyRanks = 256;
+
 std::set<int> roots_of(Collective collective, int n) {
   if (!is_rooted(collective)) return {0};
   return {0, n / 2, n - 1};
@@ -91,6 +94,23 @@ bool supports(const SurveySubject& subject, Collective collective, int n) {
   });
 }
 
+// Whether the work of all ranks grows like their number, judged by an ordinary rank.
+bool is_linear(const SurveySubject& subject, Collective collective, int n) {
+  for (const HostLayout& layout : layouts_of(subject, n)) {
+    const Problem problem{collective, n / 3, n, 0, layout.hosts};
+    if (!subject.supports(problem)) continue;
+    const Schedule schedule = subject.emit(problem);
+    std::int64_t chunks = 0;
+    for (const Step& step : schedule.steps) {
+      chunks += std::max<std::int64_t>(step.from.count, step.to.count);
+      for (const Slice& operand : step.operands) chunks += operand.count;
+    }
+    const int tiles = std::max(1, schedule.chunks_per_block);
+    if (chunks > kLinearChunksMax * std::min(tiles, 8)) return false;
+  }
+  return true;
+}
+
 // Hands (row, size) pairs to threads and gathers what they find.
 class Survey {
  public:
@@ -104,7 +124,8 @@ class Survey {
         if (!asked.empty() && std::ranges::count(asked, collective) == 0) continue;
         const std::vector<int> sizes = survey_sizes(subject, collective, options);
         if (sizes.empty()) continue;
-        for (const int n : sizes) tasks_.push_back({rows_.size(), n});
+        const bool linear = is_linear(subject, collective, sizes.back());
+        for (const int n : sizes) tasks_.push_back({rows_.size(), n, !linear && n > kManyRanks});
         Part& part = rows_.emplace_back();
         part.subject = &subject;
         part.row.algorithm = subject.algorithm;
@@ -129,6 +150,7 @@ class Survey {
   struct Task {
     std::size_t row;
     int n;
+    bool large;
   };
   struct Part {
     const SurveySubject* subject = nullptr;
@@ -148,7 +170,12 @@ class Survey {
         skip = part.failed_at != 0 && part.failed_at < task.n;
       }
       Worlds worlds;
-      if (!skip) worlds = prove_size(*part.subject, part.row.collective, task.n);
+      {
+        // Proofs that take much memory go one by one.
+        std::unique_lock one(large_, std::defer_lock);
+        if (task.large) one.lock();
+        if (!skip) worlds = prove_size(*part.subject, part.row.collective, task.n);
+      }
       const std::lock_guard lock(mutex_);
       if (!worlds.counterexample.empty()) part.failed_at = task.n;
       if (!skip) part.found.emplace_back(task.n, std::move(worlds));
@@ -180,26 +207,10 @@ class Survey {
   std::vector<Task> tasks_;
   std::atomic<std::size_t> next_ = 0;
   std::mutex mutex_;
+  std::mutex large_;
   std::int64_t done_ = 0;
   std::size_t reported_ = 0;
 };
-
-// Whether the work of all ranks grows like their number, judged by an ordinary rank.
-bool is_linear(const SurveySubject& subject, Collective collective, int n) {
-  for (const HostLayout& layout : layouts_of(subject, n)) {
-    const Problem problem{collective, n / 3, n, 0, layout.hosts};
-    if (!subject.supports(problem)) continue;
-    const Schedule schedule = subject.emit(problem);
-    std::int64_t chunks = 0;
-    for (const Step& step : schedule.steps) {
-      chunks += std::max<std::int64_t>(step.from.count, step.to.count);
-      for (const Slice& operand : step.operands) chunks += operand.count;
-    }
-    const int tiles = std::max(1, schedule.chunks_per_block);
-    if (chunks > kLinearChunksMax * std::min(tiles, 8)) return false;
-  }
-  return true;
-}
 
 }  // namespace
 
