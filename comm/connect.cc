@@ -10,6 +10,7 @@
 #include "comm/impl.h"
 #include "comm/job.h"
 #include "comm/rendezvous/wire.h"
+#include "comm/tracing.h"
 #include "comm/transport/tcp/form.h"
 #include "comm/transport/tcp/interface.h"
 
@@ -157,19 +158,23 @@ std::unique_ptr<Communicator::Impl> TcpHome::make(const std::string& name,
   const auto greeter = make_greeter(job_->identity(), job_->self(), name, ranks);
   std::unique_ptr<Mesh> mesh = std::move(listener).form(form, *greeter);
   // Nobody goes on before everybody stands: whoever cannot join fails all.
-  job_->store().exchange("comm/" + name + "/ready", ranks, {}, options_.connect_timeout);
+  const std::vector<Blob> clocks = job_->store().exchange(
+      "comm/" + name + "/ready", ranks, clock_to_show(options_), options_.connect_timeout);
 
   Settings settings;
   settings.lanes = options_.lanes;
   settings.algorithm = options_.algorithm;
   settings.engine.operation_timeout = options_.operation_timeout;
+  settings.trace = trace_options(options_);
   settings.engine.crowded = here > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
   auto impl = std::make_unique<Communicator::Impl>(
       std::move(mesh), make_store_supervisor(job_, name, whole_job, std::move(members), rank),
       std::make_shared<TcpHome>(job_, options_, address_), settings);
   impl->name = name;
+  open_trace(*impl, job_->identity().job_id);
   job_->enlist(impl->engine.get());
   impl->before_close = [job = job_, engine = impl->engine.get()] { job->dismiss(engine); };
+  if (whole_job) align_clocks(*impl, job_, clocks);
   return impl;
 }
 
@@ -177,7 +182,9 @@ std::unique_ptr<Communicator::Impl> TcpHome::make(const std::string& name,
 
 Communicator Communicator::connect(const ConnectOptions& options) {
   check(options);
-  if (options.world_size == 1 && options.store_port == 0) return self();
+  if (options.world_size == 1 && options.store_port == 0) {
+    return std::move(make_in_process(1, trace_options(options)).front());
+  }
   JobIdentity identity;
   identity.job_id = options.job_id;
   identity.epoch = options.epoch;

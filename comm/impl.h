@@ -13,6 +13,7 @@
 #include "comm/execute/engine.h"
 #include "comm/group.h"
 #include "comm/planner.h"
+#include "comm/trace/trace.h"
 
 namespace weft::comm {
 
@@ -32,6 +33,7 @@ struct Settings {
   std::string algorithm;
   LinkCosts costs = kSocketCosts;
   EngineOptions engine;
+  trace::Options trace;
 };
 
 // An operation that is checked and bound, with the buffers it is to run on.
@@ -90,5 +92,8 @@ struct Communicator::Impl {
   Prepared bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
                 std::span<const Elems> output_blocks, const Buffers& buffers, CallOptions options);
 };
+
+// Communicators of threads: Communicator::in_process(), with what to write down.
+std::vector<Communicator> make_in_process(int world_size, const trace::Options& trace);
 
 }  // namespace weft::comm

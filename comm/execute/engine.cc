@@ -79,12 +79,14 @@ void Engine::enter(Operation& operation) {
   }
   operation.tag = tag_of(operation.call, operation.sequence);
   if (!is_point_to_point(operation)) recent_[operation.sequence % recent_.size()] = operation.tag;
+  begin_record(operation);
   counters_.operations.fetch_add(1, std::memory_order_relaxed);
 }
 
 void Engine::run(std::unique_ptr<Operation> operation, const Buffers& buffers) {
   operation->arm(buffers);
   Operation* const mine = operation.get();
+  const trace::Ticks since = trace_.stamp();
   std::unique_lock lock(mutex_);
   enter(*mine);
   if (!driving_) {
@@ -95,13 +97,16 @@ void Engine::run(std::unique_ptr<Operation> operation, const Buffers& buffers) {
     mesh_->wake();
     while (!mine->done) {
       if (driving_) {
+        const trace::Ticks waiting = trace_.stamp();
         changed_.wait(lock);
+        trace_.waited(waiting);
       } else {
         drive_unlocked(lock, mine, nullptr, false);
       }
     }
   }
   lock.unlock();
+  trace_.called(since, mine->slot);
   const std::exception_ptr error = mine->error;
   release(std::move(operation));
   if (error) std::rethrow_exception(error);
@@ -184,6 +189,7 @@ void Engine::leave_driving() {
 bool Engine::something_to_drive() const { return !running_.empty() || !submitted_.empty(); }
 
 void Engine::progress_main() {
+  trace_.name_thread("progress thread");
   std::unique_lock lock(mutex_);
   while (!closed_) {
     if (!driving_ && something_to_drive()) {
@@ -273,6 +279,7 @@ void Engine::close(bool says_goodbye) {
   changed_.notify_all();
   lock.unlock();
   if (progress_.joinable()) progress_.join();
+  trace_.close();
 }
 
 }  // namespace weft::comm

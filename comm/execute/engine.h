@@ -30,6 +30,7 @@
 #include "comm/execute/operation.h"
 #include "comm/execute/pace.h"
 #include "comm/execute/supervisor.h"
+#include "comm/trace/trace.h"
 #include "comm/transport/transport.h"
 
 namespace weft::comm {
@@ -73,6 +74,8 @@ class Engine {
   void close(bool says_goodbye);
 
   const EngineCounters& counters() const { return counters_; }
+  // To be opened before the first operation.
+  trace::Trace& trace() { return trace_; }
 
  private:
   struct Queue {
@@ -81,6 +84,7 @@ class Engine {
     bool sends = false;
     bool started = false;
     bool listed = false;
+    trace::Ticks since = 0;  // of the message in progress
     Stream* head = nullptr;
     Stream* tail = nullptr;
     Chunk staging;
@@ -122,11 +126,17 @@ class Engine {
   std::string first_in_flight() const;
   std::string describe(const Operation& operation) const;
   Queue& queue_of(const MessageList& messages);
+  // engine_trace.cc
+  void begin_record(Operation& operation);
+  void trace_message(const Queue& queue, bool cut);
+  void trace_work(trace::Ticks since, const Operation& operation, const Node& node);
+  void trace_failure();
 
   std::unique_ptr<Mesh> mesh_;
   std::shared_ptr<Supervisor> supervisor_;
   EngineOptions options_;
   EngineCounters counters_;
+  trace::Trace trace_;
 
   std::mutex mutex_;  // guards what follows, up to the driver's own
   std::condition_variable changed_;

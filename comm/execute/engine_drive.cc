@@ -23,16 +23,24 @@ Engine::Queue& Engine::queue_of(const MessageList& messages) {
 
 void Engine::drive_until(const Operation* target, bool background) {
   pace_.start(background);
+  trace::Waiting waiting(trace_);
   for (;;) {
     if (attention_.load(std::memory_order_acquire)) attend();
     if (target != nullptr ? target->done : running_.empty()) {
       if (target != nullptr || !attention_.load(std::memory_order_acquire)) return;
       continue;
     }
-    if (step()) continue;
+    waiting.look();
+    if (step()) {
+      waiting.over();
+      continue;
+    }
+    waiting.idle();
     if (pace_.poll_again()) continue;
+    const trace::Ticks blocked = trace_.stamp();
     try {
       mesh_->wait(watch_interval());
+      trace_.waited(blocked, trace::EventKind::block);
       watch();
     } catch (const Error& error) {
       settle(trouble_of(error));
@@ -99,6 +107,7 @@ void Engine::issue(Operation* operation) {
 void Engine::enqueue(Operation* operation) {
   operation->scratch = arena_.take(operation->scratch_bytes);
   operation->bases[static_cast<int>(Buffer::scratch)] = operation->scratch.data();
+  trace_.run(operation->slot);
   for (Stream& stream : operation->streams) {
     Queue& queue = queue_of(*stream.messages);
     if (queue.head == nullptr) {
@@ -156,9 +165,11 @@ bool Engine::advance_sends(Queue& queue) {
         data = operation.address(node.from);
       }
       queue.started = moved = true;
+      queue.since = trace_.stamp();
       queue.link->start_send(tag, data, bytes);
     }
     if (!queue.link->poll_send()) break;
+    if (queue.since != 0) trace_message(queue, false);
     queue.started = false;
     moved = true;
     counters_.bytes_sent.fetch_add(bytes.size(), std::memory_order_relaxed);
@@ -181,12 +192,14 @@ bool Engine::advance_receives(Queue& queue) {
     if (!queue.started) {
       if (operation.waits[static_cast<std::size_t>(id)] != 0) break;
       queue.started = moved = true;
+      queue.since = trace_.stamp();
       begin_receive(queue, operation, node);
     }
     const void* data = queue.link->poll_recv();
     if (data == nullptr) break;
     take_message(operation, node, data);
     queue.link->finish_recv();
+    if (queue.since != 0) trace_message(queue, false);
     queue.started = false;
     moved = true;
     if (++stream.next == stream.messages->nodes.size()) queue.head = stream.later;
@@ -223,6 +236,7 @@ void Engine::take_message(Operation& operation, const Node& node, const void* da
   const Elems count = operation.count(slice);
   counters_.bytes_received.fetch_add(operation.bytes(slice).size(), std::memory_order_relaxed);
   if (node.kind != NodeKind::recv_reduce || count.value == 0) return;
+  const trace::Ticks since = trace_.stamp();
   void* out = nullptr;
   if (node.temporary >= 0) {
     Chunk& chunk = operation.temporaries[static_cast<std::size_t>(node.temporary)];
@@ -236,6 +250,7 @@ void Engine::take_message(Operation& operation, const Node& node, const void* da
   const ReduceOp op =
       operation.call.op == ReduceOp::avg && !divides ? ReduceOp::sum : operation.call.op;
   kernels::reduce(out, inputs, count, operation.call.dtype, op, mesh_->size());
+  if (since != 0) trace_work(since, operation, node);
 }
 
 // One local step; links come first, so that the network works meanwhile.
@@ -247,7 +262,10 @@ void Engine::run_ready() {
     operation.listed = false;
     with_ready_.pop_back();
   }
-  run_local(operation, operation.plan->nodes[static_cast<std::size_t>(id)]);
+  const Node& node = operation.plan->nodes[static_cast<std::size_t>(id)];
+  const trace::Ticks since = trace_.stamp();
+  run_local(operation, node);
+  if (since != 0) trace_work(since, operation, node);
   complete(operation, id);
 }
 
@@ -281,7 +299,7 @@ void Engine::run_local(Operation& operation, const Node& node) {
 void Engine::complete(Operation& operation, std::int32_t id) {
   const Plan& plan = *operation.plan;
   const Node& node = plan.nodes[static_cast<std::size_t>(id)];
-  ++operation.nodes_done;
+  trace_.steps(operation.slot, ++operation.nodes_done);
   for (std::int32_t k = 0; k < node.dependents; ++k) {
     const std::int32_t later = plan.dependents[static_cast<std::size_t>(node.first_dependent + k)];
     if (--operation.waits[static_cast<std::size_t>(later)] != 0) continue;
@@ -297,6 +315,7 @@ void Engine::complete(Operation& operation, std::int32_t id) {
 
 void Engine::finish(Operation* operation, std::exception_ptr error) {
   running_.erase(std::find(running_.begin(), running_.end(), operation));
+  trace_.end(operation->slot, error ? trace::State::failed : trace::State::complete);
   arena_.give(std::exchange(operation->scratch, Chunk()));
   if (const auto completion = operation->completion) {
     release(std::unique_ptr<Operation>(operation));
@@ -319,12 +338,14 @@ void Engine::fail_running() {
     mesh_->sever();  // from here on nothing touches the buffers of the operations
   }
   for (Queue& queue : queues_) {
+    if (queue.started && queue.since != 0) trace_message(queue, true);
     queue.head = queue.tail = nullptr;
     queue.started = queue.listed = false;
   }
   active_.clear();
   with_ready_.clear();
   const std::exception_ptr failure = final_failure();
+  trace_failure();
   while (!running_.empty()) finish(running_.back(), failure);
 }
 

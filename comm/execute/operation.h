@@ -15,6 +15,7 @@
 #include "comm/execute/arena.h"
 #include "comm/execute/call.h"
 #include "comm/execute/plan.h"
+#include "comm/trace/recorder.h"
 #include "kernels/base/units.h"
 
 namespace weft::comm {
@@ -67,6 +68,7 @@ struct Operation {
   std::uint32_t sequence = 0;
   std::shared_ptr<const Plan> plan;
   FrameTag tag;
+  trace::Slot slot;         // its record
   std::size_t element = 1;  // bytes
 
   // Bound: where each slice of the plan lies, and the buffers. Kept for a next call of equal
