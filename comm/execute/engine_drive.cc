@@ -10,6 +10,15 @@ namespace weft::comm {
 
 namespace {
 
+// Tells the core that this is a spin.
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 bool is_local(const Node& node) {
   return node.kind == NodeKind::copy || node.kind == NodeKind::reduce;
 }
@@ -37,8 +46,15 @@ void Engine::drive_until(const Operation* target, bool background) {
     }
     waiting.idle();
     if (pace_.poll_again()) continue;
-    const trace::Ticks blocked = trace_.stamp();
     try {
+      mesh_->prepare_wait();
+      waiting.look();
+      if (attention_.load(std::memory_order_acquire) || step()) {
+        mesh_->cancel_wait();
+        waiting.over();
+        continue;
+      }
+      const trace::Ticks blocked = trace_.stamp();
       mesh_->wait(watch_interval());
       trace_.waited(blocked, trace::EventKind::block);
       watch();
@@ -53,6 +69,7 @@ void Engine::drive_until(const Operation* target, bool background) {
 bool Engine::step() {
   try {
     bool moved = round();
+    if (!memory_queue_.empty()) moved |= advance_memory();
     if (!with_ready_.empty()) {
       run_ready();
       moved = true;
@@ -104,10 +121,61 @@ void Engine::issue(Operation* operation) {
   if (operation->nodes_left == 0) finish(operation, nullptr);
 }
 
+// A blocking call on memory with nothing else under way: runs it here and now, if the others come
+// soon enough. It is then neither queued nor listed.
+bool Engine::try_at_once(Operation& operation) {
+  if (!operation.on_memory || !running_.empty()) return false;
+  constexpr int kTries = 2000;  // some microseconds
+  const int tries = options_.crowded ? 4 : kTries;
+  trace_.run(operation.slot);
+  trace::Waiting waiting(trace_);
+  try {
+    for (int k = 0; k < tries && !failed(); ++k) {
+      waiting.look();
+      switch (advance(operation)) {
+        case MemoryRunner::Progress::done:
+          operation.done = true;
+          trace_.end(operation.slot, trace::State::complete);
+          return true;
+        case MemoryRunner::Progress::moved:
+          k = 0;
+          waiting.over();
+          break;
+        case MemoryRunner::Progress::blocked:
+          waiting.idle();
+          relax();
+          break;
+      }
+    }
+  } catch (const Error& error) {
+    running_.push_back(&operation);
+    settle(trouble_of(error));
+    return true;
+  }
+  return false;
+}
+
+// The operation that is first in line goes on.
+bool Engine::advance_memory() {
+  Operation& operation = *memory_queue_.front();
+  const auto progress = advance(operation);
+  if (progress == MemoryRunner::Progress::blocked) return false;
+  trace_.steps(operation.slot, ++operation.nodes_done);
+  if (progress == MemoryRunner::Progress::done) {
+    memory_queue_.pop_front();
+    finish(&operation, nullptr);
+  }
+  return true;
+}
+
 void Engine::enqueue(Operation* operation) {
+  trace_.run(operation->slot);
+  if (operation->on_memory) {
+    memory_queue_.push_back(operation);
+    return;
+  }
   operation->scratch = arena_.take(operation->scratch_bytes);
   operation->bases[static_cast<int>(Buffer::scratch)] = operation->scratch.data();
-  trace_.run(operation->slot);
   for (Stream& stream : operation->streams) {
     Queue& queue = queue_of(*stream.messages);
     if (queue.head == nullptr) {
@@ -344,6 +412,7 @@ void Engine::fail_running() {
   }
   active_.clear();
   with_ready_.clear();
+  memory_queue_.clear();
   const std::exception_ptr failure = final_failure();
   trace_failure();
   while (!running_.empty()) finish(running_.back(), failure);

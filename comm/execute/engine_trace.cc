@@ -11,10 +11,12 @@ void Engine::begin_record(Operation& operation) {
   call.op = static_cast<std::uint8_t>(operation.call.op);
   call.algorithm = operation.call.algorithm;
   call.root = operation.call.root;
-  if (operation.plan->point_to_point) call.root = supervisor_->name_of(call.root);
+  if (operation.point_to_point()) call.root = supervisor_->name_of(call.root);
   call.count = static_cast<std::uint64_t>(operation.call.count.value);
   call.bytes = call.count * operation.element;
-  call.steps = static_cast<std::uint32_t>(operation.plan->nodes.size());
+  if (!operation.on_memory) {
+    call.steps = static_cast<std::uint32_t>(operation.plan->nodes.size());
+  }
   operation.slot = trace_.begin(call, trace::State::queued);
 }
 
@@ -43,6 +45,16 @@ void Engine::trace_work(trace::Ticks since, const Operation& operation, const No
   trace_.work(since, copies ? trace::EventKind::copy : trace::EventKind::reduce,
               static_cast<std::uint8_t>(operation.call.collective), operation.sequence,
               operation.bytes(slice).size());
+}
+
+MemoryRunner::Progress Engine::advance_traced(Operation& operation) {
+  const std::uint64_t before = memory_->bytes_sent() + memory_->bytes_received();
+  const trace::Ticks since = trace_.stamp();
+  const auto progress = memory_->advance(operation.run);
+  if (progress == MemoryRunner::Progress::blocked) return progress;
+  trace_.work(since, trace::EventKind::move, static_cast<std::uint8_t>(operation.call.collective),
+              operation.sequence, memory_->bytes_sent() + memory_->bytes_received() - before);
+  return progress;
 }
 
 // Before anybody is told, or the process could be gone before the dump is whole.

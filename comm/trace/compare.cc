@@ -31,7 +31,9 @@ std::string list(const std::vector<int>& ranks) {
   return text;
 }
 
-std::string seconds(std::int64_t ns) { return fmt::format("{:.3f} s", static_cast<double>(ns) / 1e9); }
+std::string seconds(std::int64_t ns) {
+  return fmt::format("{:.3f} s", static_cast<double>(ns) / 1e9);
+}
 
 std::string progress(const DumpedOperation& operation, std::int64_t now_ns) {
   std::string text(state_name(operation.state));

@@ -24,7 +24,7 @@ State parse_state(const Fields& fields) {
     if (text == state_name(static_cast<State>(code))) return static_cast<State>(code);
   }
   fail<Corrupt>("{}: \"state\": expected queued, running, complete or failed, found {}",
-                fields.where(), quoted(text));
+                fields.where(), json_text(text));
 }
 
 DumpedOperation parse_operation(const Fields& fields) {
@@ -61,8 +61,8 @@ DumpedCommunicator parse_communicator(const Fields& fields) {
       static_cast<std::uint64_t>(fields.number("operations_begun", 0, kAny));
   const nlohmann::json& operations = fields.array("operations");
   for (std::size_t k = 0; k < operations.size(); ++k) {
-    communicator.operations.push_back(parse_operation(
-        {operations[k], fmt::format("{}, operation {}", fields.where(), k + 1)}));
+    communicator.operations.push_back(
+        parse_operation({operations[k], fmt::format("{}, operation {}", fields.where(), k + 1)}));
   }
   return communicator;
 }
@@ -84,9 +84,10 @@ FlightDump read_flight_dump(const std::string& path) {
   try {
     json = nlohmann::json::parse(text);
   } catch (const nlohmann::json::parse_error& error) {
-    fail<Corrupt>("{}: no JSON, or cut off, at character {}; give it a file flight.*.json that a "
-                  "rank wrote (WEFT_FLIGHT_RECORDER)",
-                  path, error.byte);
+    fail<Corrupt>(
+        "{}: no JSON, or cut off, at character {}; give it a file flight.*.json that a "
+        "rank wrote (WEFT_FLIGHT_RECORDER)",
+        path, error.byte);
   }
   const Fields fields(json, path);
   fields.number("weft_flight_recorder", 1, 1);

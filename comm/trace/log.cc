@@ -22,7 +22,7 @@ std::atomic<int> g_readers{0};
 
 }  // namespace
 
-std::string quoted(const std::string& text) {
+std::string json_text(const std::string& text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -31,14 +31,14 @@ Log::Log(const Recorder& recorder, const Identity& identity, std::string directo
       rank_(identity.rank),
       world_size_(identity.world_size),
       job_rank_(identity.job_rank),
-      communicator_(quoted(identity.communicator)),
-      host_(quoted(identity.host)),
-      job_(quoted(identity.job)),
+      communicator_(json_text(identity.communicator)),
+      host_(json_text(identity.host)),
+      job_(json_text(identity.job)),
       directory_(std::move(directory)) {}
 
 void Log::set_failure(const std::string& text) {
   if (failure_text_) return;
-  failure_text_ = std::make_unique<const std::string>(quoted(text));
+  failure_text_ = std::make_unique<const std::string>(json_text(text));
   failure_.store(failure_text_.get(), std::memory_order_release);
 }
 

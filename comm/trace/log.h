@@ -21,7 +21,7 @@ struct Identity {
 };
 
 // `text` as a JSON string, in quotes; what is no UTF-8 is replaced.
-std::string quoted(const std::string& text);
+std::string json_text(const std::string& text);
 
 class Log {
  public:

@@ -37,9 +37,10 @@ std::vector<std::string> find_files(const std::vector<std::string>& inputs) {
     }
     if (error) fail<IoError>("{}: cannot list it: {}", input, error.message());
     if (found.empty()) {
-      fail<InvalidArgument>("{}: no timeline.*.json in it; run the job with WEFT_TIMELINE={} (or "
-                            "weft run --timeline {})",
-                            input, input, input);
+      fail<InvalidArgument>(
+          "{}: no timeline.*.json in it; run the job with WEFT_TIMELINE={} (or "
+          "weft run --timeline {})",
+          input, input, input);
     }
     std::sort(found.begin(), found.end());
     files.insert(files.end(), found.begin(), found.end());
@@ -109,8 +110,8 @@ std::map<std::string, ClockMap> map_clocks(const std::vector<TimelineHead>& head
     } else if (!measured.empty() && heads.front().identity.job_rank == 0) {
       maps.emplace(id, ClockMap(ClockMap::Source::measured, std::move(measured)));
     } else {
-      maps.emplace(id, ClockMap(ClockMap::Source::wall_clock,
-                                {{0, wall.at(id) - wall.at(reference), 0}}));
+      maps.emplace(
+          id, ClockMap(ClockMap::Source::wall_clock, {{0, wall.at(id) - wall.at(reference), 0}}));
     }
   }
   return maps;
@@ -141,9 +142,8 @@ std::string describe(const std::string& host, const ClockMap& map) {
 
 void ClockMap::set_points(std::vector<ClockPoint> points) {
   points_ = std::move(points);
-  std::stable_sort(points_.begin(), points_.end(), [](const ClockPoint& a, const ClockPoint& b) {
-    return a.at_ns < b.at_ns;
-  });
+  std::stable_sort(points_.begin(), points_.end(),
+                   [](const ClockPoint& a, const ClockPoint& b) { return a.at_ns < b.at_ns; });
   const auto same = [](const ClockPoint& a, const ClockPoint& b) { return a.at_ns == b.at_ns; };
   points_.erase(std::unique(points_.begin(), points_.end(), same), points_.end());
 }
@@ -202,12 +202,12 @@ MergeReport merge_timelines(const MergeOptions& options) {
     clock_text += fmt::format(
         R"({}{{"rank":{},"pid":{},"host":{},"source":"{}","offset_ns":{},"uncertainty_ns":{}}})",
         clock_text.empty() ? "" : ",", head.identity.job_rank, head.pid,
-        quoted(head.identity.host), name_of(clock.source()),
+        json_text(head.identity.host), name_of(clock.source()),
         clock.to_reference(head.base_monotonic_ns) - head.base_monotonic_ns,
         clock.uncertainty_ns());
   }
   output.begin(fmt::format(R"("weft_merged":{{"version":1,"job":{},"dropped":{},"clocks":[{}]}})",
-                           quoted(heads.front().identity.job), report.dropped, clock_text));
+                           json_text(heads.front().identity.job), report.dropped, clock_text));
   for (std::size_t i = 0; i < files.size(); ++i) {
     const auto first = processes.begin();
     const auto process =

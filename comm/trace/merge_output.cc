@@ -31,14 +31,17 @@ MergeOutput::~MergeOutput() {
   if (file_) std::remove(side_path_.c_str());
 }
 
-MergeOutput::Message MergeOutput::message_of(const TimelineHead& head,
-                                             const TimelineEvent& event) {
+MergeOutput::Message MergeOutput::message_of(const TimelineHead& head, const TimelineEvent& event) {
   const auto next = static_cast<int>(communicators_.size());
   const int communicator = communicators_.emplace(head.identity.communicator, next).first->second;
   const bool sends = event.name == "send";
   const int self = head.identity.job_rank;
-  return {communicator, sends ? self : event.peer, sends ? event.peer : self,
-          event.lane,   event.sequence,            event.index};
+  return {communicator,
+          sends ? self : event.peer,
+          sends ? event.peer : self,
+          event.lane,
+          event.sequence,
+          event.index};
 }
 
 void MergeOutput::learn(const TimelineHead& head, const TimelineEvent& event) {
@@ -71,8 +74,8 @@ void MergeOutput::add(const TimelineHead& head, const ClockMap& clock, int proce
   std::string rest;
   if (!event.arguments.empty()) rest = ",\"args\":" + event.arguments;
   if (event.phase == 'M') {
-    line(fmt::format(R"({{"ph":"M","name":{},"pid":{},"tid":{}{}}})", quoted(event.name), process,
-                     event.thread, rest));
+    line(fmt::format(R"({{"ph":"M","name":{},"pid":{},"tid":{}{}}})", json_text(event.name),
+                     process, event.thread, rest));
     return;
   }
   const auto at = [&](std::int64_t since) {
@@ -80,11 +83,12 @@ void MergeOutput::add(const TimelineHead& head, const ClockMap& clock, int proce
   };
   const std::int64_t begin = at(event.at_ns);
   std::string text = fmt::format(R"({{"ph":"{}","name":{},"cat":{},"pid":{},"tid":{},"ts":{})",
-                                 event.phase, quoted(event.name), quoted(event.category), process,
-                                 event.thread, microseconds(begin));
+                                 event.phase, json_text(event.name), json_text(event.category),
+                                 process, event.thread, microseconds(begin));
   if (event.phase != 'X') {
     // Ids are those of a process; the file has one space of them.
-    line(fmt::format(R"({},"id":"0x{:x}{:0>12}"{}}})", text, process + 1, event.id.substr(2), rest));
+    line(
+        fmt::format(R"({},"id":"0x{:x}{:0>12}"{}}})", text, process + 1, event.id.substr(2), rest));
     return;
   }
   const std::int64_t length = std::max<std::int64_t>(at(event.at_ns + event.length_ns) - begin, 0);

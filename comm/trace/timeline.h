@@ -27,10 +27,11 @@ enum class EventKind : std::uint8_t {
   receive,    // from when this rank was ready for it until it was taken
   reduce,     // a local reduction
   copy,
+  move,   // a part of a memory schedule: waiting over, copied or reduced in place
   wait,   // a driving thread finds nothing to do, polling at first ...
   block,  // ... and then asleep until something moves
 };
-inline constexpr int kEventKindCount = 8;
+inline constexpr int kEventKindCount = 9;
 
 struct Event {
   EventKind kind = EventKind::wait;

@@ -31,6 +31,11 @@ std::string call_text(const Event& event) {
   return fmt::format("{} #{}", text, event.sequence);
 }
 
+const char* work_name(EventKind kind) {
+  if (kind == EventKind::move) return "move";
+  return kind == EventKind::reduce ? "reduce" : "copy";
+}
+
 // Microseconds with all digits of the nanoseconds.
 std::string microseconds(std::int64_t ns) {
   const bool negative = ns < 0;
@@ -63,8 +68,9 @@ class Writer {
         return add_message(event);
       case EventKind::reduce:
       case EventKind::copy:
+      case EventKind::move:
         return slice(
-            event, thread, event.kind == EventKind::reduce ? "reduce" : "copy", "compute",
+            event, thread, work_name(event.kind), "compute",
             fmt::format(R"(,"args":{{"bytes":{},"op":"{}"}})", event.bytes, call_text(event)));
       case EventKind::wait:
         return slice(event, thread, "wait", "wait", "");
@@ -83,7 +89,7 @@ class Writer {
   }
   void name_thread(std::int64_t track, const std::string& name) {
     line(R"({{"ph":"M","name":"thread_name","pid":{},"tid":{},"args":{{"name":{}}}}})",
-         identity_.job_rank, track, quoted(name));
+         identity_.job_rank, track, json_text(name));
     line(R"({{"ph":"M","name":"thread_sort_index","pid":{},"tid":{},"args":{{"sort_index":{}}}}})",
          identity_.job_rank, track, track < kLinkTracks ? 0 : track - kLinkTracks + 1);
   }
@@ -121,7 +127,7 @@ class Writer {
   void add_operation(const Event& event) {
     const std::uint64_t id = number_ << 32 | (event.serial & 0xffffffffu);
     std::string args = fmt::format(R"("communicator":{},"bytes":{},"failed":{})",
-                                   quoted(identity_.communicator), event.bytes, event.cut);
+                                   json_text(identity_.communicator), event.bytes, event.cut);
     if (has_elements(event.collective)) {
       args += fmt::format(R"(,"dtype":"{}")", dtype_name(event.dtype));
     }
@@ -175,13 +181,13 @@ std::string Timeline::text() {
       R"("number":{},"communicator_rank":{},"world_size":{},"base_monotonic_ns":{},)"
       R"("base_epoch_ns":{},"clock_id":{},"clock":[{}],"dropped":{}}},)"
       R"("displayTimeUnit":"ns","traceEvents":[)",
-      identity_.job_rank, quoted(identity_.host), ::getpid(), quoted(identity_.job),
-      quoted(identity_.communicator), number_, identity_.rank, identity_.world_size, base_ns,
-      base_ns + scale.epoch_offset_ns(), quoted(clock_id()), clock_text(clock_points_), lost);
+      identity_.job_rank, json_text(identity_.host), ::getpid(), json_text(identity_.job),
+      json_text(identity_.communicator), number_, identity_.rank, identity_.world_size, base_ns,
+      base_ns + scale.epoch_offset_ns(), json_text(clock_id()), clock_text(clock_points_), lost);
   Writer writer(identity_, number_, names_, scale, base_ns);
   writer.line(R"({{"ph":"M","name":"process_name","pid":{},"args":{{"name":{}}}}})",
               identity_.job_rank,
-              quoted(fmt::format("rank {} ({})", identity_.job_rank, identity_.host)));
+              json_text(fmt::format("rank {} ({})", identity_.job_rank, identity_.host)));
   writer.line(R"({{"ph":"M","name":"process_sort_index","pid":{},"args":{{"sort_index":{}}}}})",
               identity_.job_rank, identity_.job_rank);
   for (const auto& track : tracks_) {

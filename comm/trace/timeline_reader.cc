@@ -107,7 +107,7 @@ void TimelineReader::parse(const std::string& text, TimelineEvent& event) {
   event = {};
   const std::string phase = fields.text("ph");
   if (phase != "X" && phase != "b" && phase != "e" && phase != "M") {
-    fail<Corrupt>("{}: \"ph\": expected X, b, e or M, found {}", where, quoted(phase));
+    fail<Corrupt>("{}: \"ph\": expected X, b, e or M, found {}", where, json_text(phase));
   }
   event.phase = phase[0];
   event.name = fields.text("name");
@@ -118,8 +118,8 @@ void TimelineReader::parse(const std::string& text, TimelineEvent& event) {
   }
   if (fields.has("tid")) event.thread = fields.number("tid", 0, kAny);
   if (fields.has("args")) {
-    event.arguments = fields.any("args").dump(-1, ' ', false,
-                                              nlohmann::json::error_handler_t::replace);
+    event.arguments =
+        fields.any("args").dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     fields.object("args");
   }
   if (event.phase == 'M') return;
@@ -130,7 +130,8 @@ void TimelineReader::parse(const std::string& text, TimelineEvent& event) {
     event.id = fields.text("id");
     if (event.id.rfind("0x", 0) != 0 || event.id.size() > 18 ||
         event.id.find_first_not_of("0123456789abcdef", 2) != std::string::npos) {
-      fail<Corrupt>("{}: \"id\": expected a hexadecimal number, found {}", where, quoted(event.id));
+      fail<Corrupt>("{}: \"id\": expected a hexadecimal number, found {}", where,
+                    json_text(event.id));
     }
     return;
   }

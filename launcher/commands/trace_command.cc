@@ -95,7 +95,8 @@ Command add_trace_command(CLI::App& root) {
       "Timelines:        WEFT_TIMELINE=DIR, or weft run --timeline DIR\n"
       "Flight recorders: WEFT_FLIGHT_RECORDER=DIR, or weft run --flight-recorder DIR;\n"
       "                  written when a job fails, on SIGUSR2, and when a rank crashes.");
-  return {app, [merge_app, options] { return merge_app->parsed() ? merge(*options) : show(*options); },
+  return {app,
+          [merge_app, options] { return merge_app->parsed() ? merge(*options) : show(*options); },
           {}};
 }
 
