@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "comm/trace/fields.h"
+#include "comm/trace/log.h"
 #include "comm/trace/names.h"
 
 namespace weft::comm::trace {
