@@ -5,11 +5,15 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "kernels/base/error.h"
 
 namespace weft::comm::trace {
+
+// JSON of modest depth: what comes after is recursive. Throws Corrupt: "WHERE: no JSON, ...".
+nlohmann::json parse_json(std::string_view text, const std::string& where, std::string_view remedy);
 
 class Fields {
  public:

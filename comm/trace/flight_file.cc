@@ -81,15 +81,8 @@ FlightDump read_flight_dump(const std::string& path) {
       fail<Corrupt>("{}: more than {} MiB: no dump of a flight recorder", path, kBytesMax >> 20);
     }
   }
-  nlohmann::json json;
-  try {
-    json = nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    fail<Corrupt>(
-        "{}: no JSON, or cut off, at character {}; give it a file flight.*.json that a "
-        "rank wrote (WEFT_FLIGHT_RECORDER)",
-        path, error.byte);
-  }
+  const nlohmann::json json = parse_json(
+      text, path, "give it a file flight.*.json that a rank wrote (WEFT_FLIGHT_RECORDER)");
   const Fields fields(json, path);
   fields.number("weft_flight_recorder", 1, 1);
   FlightDump dump;

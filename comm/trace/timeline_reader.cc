@@ -17,14 +17,6 @@ constexpr std::int64_t kRanksMax = 1 << 24;
 constexpr std::size_t kLineMax = 1 << 20;
 constexpr const char* kRemedy = "give it a file timeline.*.json that a rank wrote (WEFT_TIMELINE)";
 
-nlohmann::json parse_json(const std::string& text, const std::string& where) {
-  try {
-    return nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    fail<Corrupt>("{}: no JSON, at character {}", where, error.byte);
-  }
-}
-
 }  // namespace
 
 TimelineReader::TimelineReader(const std::string& path) : path_(path), in_(path) {
@@ -55,7 +47,7 @@ void TimelineReader::read_head() {
   if (text.rfind(kBegin, 0) != 0 || !text.ends_with(kEnd)) {
     fail<Corrupt>("{}: not the head of a timeline; {}", where, kRemedy);
   }
-  const nlohmann::json json = parse_json(text + "]}", where);
+  const nlohmann::json json = parse_json(text + "]}", where, kRemedy);
   const Fields head = Fields(json, where).object("weft_timeline");
   head.number("version", 1, 1);
   head_.identity.job_rank = static_cast<int>(head.number("rank", 0, kRanksMax));
@@ -102,7 +94,7 @@ bool TimelineReader::next(TimelineEvent& event) {
 
 void TimelineReader::parse(const std::string& text, TimelineEvent& event) {
   const std::string where = fmt::format("{}, line {}", path_, line_);
-  const nlohmann::json json = parse_json(text, where);
+  const nlohmann::json json = parse_json(text, where, kRemedy);
   const Fields fields(json, where);
   event = {};
   const std::string phase = fields.text("ph");
