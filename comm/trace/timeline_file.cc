@@ -140,10 +140,10 @@ class Writer {
     }
     const std::string name = call_text(event);
     const auto half = [&](char phase, Ticks at, const std::string& rest) {
-      line(
-          R"({{"ph":"{}","name":"{}","cat":"operation","id":"0x{:x}","pid":{},"tid":{},"ts":{}{}}})",
-          phase, name, id, identity_.job_rank, identity_.job_rank, microseconds(since_base(at)),
-          rest);
+      line(R"({{"ph":"{}","name":"{}","cat":"operation","id":"0x{:x}","pid":{},"tid":{},)"
+           R"("ts":{}{}}})",
+           phase, name, id, identity_.job_rank, identity_.job_rank, microseconds(since_base(at)),
+           rest);
     };
     half('b', event.begin, ",\"args\":{" + args + "}");
     half('e', std::max(event.begin, event.end), "");
