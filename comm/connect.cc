@@ -219,6 +219,7 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
   Settings settings;
   settings.lanes = options_.lanes;
   settings.algorithm = options_.algorithm;
+  if (mesh->memory() != nullptr) settings.costs = kMemoryCosts;
   settings.engine.operation_timeout = options_.operation_timeout;
   settings.trace = trace_options(options_);
   settings.engine.crowded = here > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));

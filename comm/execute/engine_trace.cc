@@ -57,6 +57,23 @@ MemoryRunner::Progress Engine::advance_traced(Operation& operation) {
   return progress;
 }
 
+// MemoryRunner::look() with what it does written down.
+bool Engine::look_traced(Operation& operation, int looks) {
+  trace::Waiting waiting(trace_);
+  while (looks > 0) {
+    waiting.look();
+    const auto progress = advance_traced(operation);
+    if (progress == MemoryRunner::Progress::blocked) {
+      waiting.idle();
+      --looks;
+      continue;
+    }
+    waiting.over();
+    if (progress == MemoryRunner::Progress::done) return true;
+  }
+  return false;
+}
+
 // Before anybody is told, or the process could be gone before the dump is whole.
 void Engine::trace_failure() {
   for (const Operation* operation : running_) {
