@@ -25,6 +25,7 @@ Command add_run_command(CLI::App& root);
 Command add_secret_command(CLI::App& root);
 Command add_info_command(CLI::App& root);
 Command add_verify_command(CLI::App& root);
+Command add_trace_command(CLI::App& root);
 
 std::string version_text();
 
