@@ -24,12 +24,14 @@ struct Introduction {
   Member member;
   tcp::Endpoint endpoint;
   int lanes = 1;
+  int connections = 1;
 };
 
 Blob encode(const Introduction& mine) {
-  const nlohmann::json json = {{"rank", mine.member.job_rank}, {"host", mine.member.host},
-                               {"pid", mine.member.pid},       {"address", mine.endpoint.address},
-                               {"port", mine.endpoint.port},   {"lanes", mine.lanes}};
+  const nlohmann::json json = {{"rank", mine.member.job_rank},   {"host", mine.member.host},
+                               {"pid", mine.member.pid},         {"address", mine.endpoint.address},
+                               {"port", mine.endpoint.port},     {"lanes", mine.lanes},
+                               {"connections", mine.connections}};
   const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return {text.begin(), text.end()};
 }
@@ -43,6 +45,7 @@ Introduction decode(const Blob& blob) {
   theirs.endpoint.address = json.at("address").get<std::string>();
   theirs.endpoint.port = json.at("port").get<std::uint16_t>();
   theirs.lanes = json.at("lanes").get<int>();
+  theirs.connections = json.at("connections").get<int>();
   return theirs;
 }
 
@@ -56,6 +59,8 @@ void check(const ConnectOptions& options) {
   demand(options.rank >= 0 && options.rank < options.world_size, "rank", options.rank,
          "0 to world_size - 1");
   demand(options.lanes >= 1 && options.lanes <= 16, "lanes", options.lanes, "1 to 16");
+  demand(options.connections >= 1 && options.connections <= 16, "connections", options.connections,
+         "1 to 16");
   demand(options.connect_timeout.count() > 0, "connect_timeout", options.connect_timeout.count(),
          "a positive time");
   demand(options.operation_timeout.count() > 0, "operation_timeout",
@@ -116,15 +121,18 @@ std::vector<Introduction> TcpHome::introduce(const std::string& name, const std:
   mine.member = {job_->self().rank, this_host(), getpid()};
   mine.endpoint = endpoint;
   mine.lanes = options_.lanes;
+  mine.connections = options_.connections;
   std::vector<Introduction> all;
   for (const Blob& blob : job_->store().exchange("comm/" + name + "/introduction", ranks,
                                                  encode(mine), options_.connect_timeout)) {
     all.push_back(decode(blob));
-    if (all.back().lanes != mine.lanes) {
-      fail<Mismatch>("connect: rank {} has {} lanes, rank {} has {}; set the same on all ranks",
-                     mine.member.job_rank, mine.lanes, all.back().member.job_rank,
-                     all.back().lanes);
-    }
+    const auto demand_same = [&](const char* what, int ours, int theirs) {
+      if (ours == theirs) return;
+      fail<Mismatch>("connect: rank {} has {} {}, rank {} has {}; set the same on all ranks",
+                     mine.member.job_rank, ours, what, all.back().member.job_rank, theirs);
+    };
+    demand_same("lanes", mine.lanes, all.back().lanes);
+    demand_same("connections a lane", mine.connections, all.back().connections);
   }
   return all;
 }
@@ -139,6 +147,7 @@ std::unique_ptr<Communicator::Impl> TcpHome::make(const std::string& name,
   form.rank = rank;
   form.size = static_cast<int>(ranks.size());
   form.lanes = options_.lanes;
+  form.connections = options_.connections;
   form.names = ranks;
   form.timeout = options_.connect_timeout;
   form.check = [&] {

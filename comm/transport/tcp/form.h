@@ -24,6 +24,7 @@ struct FormOptions {
   int rank = 0;
   int size = 1;
   int lanes = 1;
+  int connections = 1;              // that large frames of a lane are spread over
   std::vector<Endpoint> endpoints;  // of every rank
   std::vector<int> names;           // of every rank in messages: its rank in the job
   std::chrono::milliseconds timeout{60'000};
