@@ -23,6 +23,12 @@ Prepared Communicator::Impl::bind(Call call, Bytes wide_bytes, Elems input_block
                                   Elems output_block, const Buffers& buffers, CallOptions options) {
   const Planned planned = planner.plan(call.collective, call.root, wide_bytes, options.algorithm);
   call.algorithm = planned.algorithm;
+  if (!planned.plan) {
+    Prepared prepared{engine->acquire(planned.memory.by_scratch.get()), buffers};
+    prepared.operation->bind_memory_uniform(planned.memory, call, input_block, output_block,
+                                            settings.scratch, planned.chooses);
+    return prepared;
+  }
   Prepared prepared{engine->acquire(planned.plan.get()), buffers};
   prepared.operation->bind_uniform(planned.plan, call, input_block, output_block);
   return prepared;

@@ -31,8 +31,16 @@ Former::Former(asio::io_context& io, tcp::acceptor& acceptor, const FormOptions&
       channels_(channels_of(options.lanes, options.connections)),
       links_(static_cast<std::size_t>(options.size) * static_cast<std::size_t>(channels_ + 1)),
       troubles_(static_cast<std::size_t>(options.size)),
-      wanted_(static_cast<std::size_t>(options.size - 1) *
-              static_cast<std::size_t>(channels_ + 1)) {}
+      wanted_(0) {
+  for (int peer = 0; peer < options.size; ++peer) {
+    if (is_wanted(peer)) wanted_ += static_cast<std::size_t>(channels_ + 1);
+  }
+}
+
+bool Former::is_wanted(int peer) const {
+  return peer != options_.rank &&
+         (options_.apart.empty() || !options_.apart[static_cast<std::size_t>(peer)]);
+}
 
 std::size_t Former::slot(int peer, int channel) const {
   return static_cast<std::size_t>(peer * (channels_ + 1) + channel + 1);
@@ -68,6 +76,7 @@ std::unique_ptr<Mesh> Former::run() {
     watch();
     if (options_.rank + 1 < options_.size) accept();
     for (int peer = 0; peer < options_.rank; ++peer) {
+      if (!is_wanted(peer)) continue;
       for (int channel = kPointToPointLane; channel < channels_; ++channel) dial(peer, channel);
     }
     io_.run();
@@ -98,7 +107,7 @@ void Former::watch() {
 std::string Former::missing() const {
   std::string text;
   for (int peer = 0; peer < options_.size; ++peer) {
-    if (peer == options_.rank) continue;
+    if (!is_wanted(peer)) continue;
     bool whole = true;
     for (int channel = kPointToPointLane; channel < channels_; ++channel) {
       whole &= links_[slot(peer, channel)] != nullptr;
@@ -226,8 +235,9 @@ void Former::on_bytes(const VisitPtr& visit) {
 void Former::settle(const VisitPtr& visit) {
   const int peer = visit->calls ? visit->peer : visit->greeting->peer();
   const int channel = visit->calls ? visit->channel : visit->greeting->lane();
-  const bool ours = peer >= 0 && peer < options_.size && channel >= kPointToPointLane &&
-                    channel < channels_ && (visit->calls || peer > options_.rank);
+  const bool ours = peer >= 0 && peer < options_.size && is_wanted(peer) &&
+                    channel >= kPointToPointLane && channel < channels_ &&
+                    (visit->calls || peer > options_.rank);
   if (!ours) return drop(visit);
   auto& link = links_[slot(peer, channel)];
   if (!link) ++standing_;

@@ -34,7 +34,7 @@ class TcpMesh final : public Mesh {
         links_[slot(peer, lane)] = make_link(connections, peer, lane);
       }
     }
-    polled_.resize(own_.size() + bulk_.size() + 1);
+    polled_.resize(own_.size() + bulk_.size() + 2);
     if (wake_ < 0) fail<IoError>("eventfd: {}", std::strerror(errno));
   }
   ~TcpMesh() override {
@@ -68,6 +68,8 @@ class TcpMesh final : public Mesh {
     [[maybe_unused]] const ssize_t n = ::write(wake_, &one, sizeof one);
   }
 
+  void watch(int fd) override { watched_ = fd; }
+
   void leave() override {
     // The own connections say goodbye, before a bulk one closes.
     bool busy = false;
@@ -96,6 +98,7 @@ class TcpMesh final : public Mesh {
     const auto socket_of = [&](int channel) {
       return connections.sockets[static_cast<std::size_t>(peer * (channels + 1) + channel + 1)];
     };
+    if (socket_of(lane) < 0) return nullptr;  // a peer that is reached in another way
     auto own = std::make_unique<TcpLink>(peer, socket_of(lane), name, bytes_moved_);
     own_.push_back(own.get());
     const int bulk_count = lane == kPointToPointLane ? 0 : bulk_of(connections.connections);
@@ -129,7 +132,8 @@ class TcpMesh final : public Mesh {
       polled_[count++] = {events == 0 ? -1 : connection.fd(), events, 0};
     });
     polled_[count] = {notices_hangups ? wake_ : -1, POLLIN, 0};
-    if (::poll(polled_.data(), count + 1, static_cast<int>(timeout.count())) < 0) {
+    polled_[count + 1] = {notices_hangups ? watched_ : -1, POLLIN, 0};
+    if (::poll(polled_.data(), count + 2, static_cast<int>(timeout.count())) < 0) {
       // Interrupted: look everywhere.
       each_connection([](auto& connection) { connection.set_ready(true, true); });
       return;
@@ -153,6 +157,7 @@ class TcpMesh final : public Mesh {
   int lanes_;
   std::vector<std::string> names_;
   int wake_;
+  int watched_ = -1;
   std::uint64_t bytes_moved_ = 0;
   std::vector<std::unique_ptr<Link>> links_;
   std::vector<TcpLink*> own_;
