@@ -113,10 +113,10 @@ void Operation::bind_message(std::shared_ptr<const Plan> new_plan, const Call& n
 
 void Operation::bind_memory(const MemoryPlans& plans, const Call& new_call,
                             std::span<const Elems> inputs, std::span<const Elems> outputs,
-                            Bytes scratch_bytes, bool chooses) {
-  run.by_scratch.bind(plans.by_scratch, inputs, outputs, new_call.dtype, scratch_bytes);
+                            Bytes scratch_most, bool chooses) {
+  run.by_scratch.bind(plans.by_scratch, inputs, outputs, new_call.dtype, scratch_most);
   if (chooses) {
-    run.everywhere.bind(plans.everywhere, inputs, outputs, new_call.dtype, scratch_bytes);
+    run.everywhere.bind(plans.everywhere, inputs, outputs, new_call.dtype, scratch_most);
   }
   run.plans = plans;
   run.chooses = chooses;
@@ -131,7 +131,7 @@ void Operation::bind_memory(const MemoryPlans& plans, const Call& new_call,
 }
 
 void Operation::bind_memory_uniform(const MemoryPlans& plans, const Call& new_call,
-                                    Elems input_block, Elems output_block, Bytes scratch_bytes,
+                                    Elems input_block, Elems output_block, Bytes scratch_most,
                                     bool chooses) {
   const bool bound = on_memory && run.plans.by_scratch == plans.by_scratch &&
                      call.dtype == new_call.dtype && run.chooses == chooses &&
@@ -146,20 +146,20 @@ void Operation::bind_memory_uniform(const MemoryPlans& plans, const Call& new_ca
                                   input_block);
   const std::vector<Elems> outputs(static_cast<std::size_t>(block_count(problem, Buffer::output)),
                                    output_block);
-  bind_memory(plans, new_call, inputs, outputs, scratch_bytes, chooses);
+  bind_memory(plans, new_call, inputs, outputs, scratch_most, chooses);
   uniform_input_ = input_block;
   uniform_output_ = output_block;
 }
 
 void Operation::bind_memory_blocks(const MemoryPlans& plans, const Call& new_call,
                                    std::span<const Elems> input_blocks,
-                                   std::span<const Elems> output_blocks, Bytes scratch_bytes) {
+                                   std::span<const Elems> output_blocks, Bytes scratch_most) {
   on_memory = true;
   plan = nullptr;
   call = new_call;
   run.op = new_call.op;
   uniform_input_ = uniform_output_ = Elems(-1);
-  bind_memory(plans, new_call, input_blocks, output_blocks, scratch_bytes, false);
+  bind_memory(plans, new_call, input_blocks, output_blocks, scratch_most, false);
 }
 
 void Operation::arm(const Buffers& buffers) {

@@ -123,7 +123,7 @@ TEST_P(Fuzz, DamagedInputIsRefusedAndNothingElse) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Parsers, Fuzz, ::testing::ValuesIn(all_targets()),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace weft::fuzz
