@@ -15,7 +15,7 @@
 #
 # The command is run by bash -c on each host, with
 #   HOST_RANK 0..N-1    HOSTS N    HOST_ADDRESS 10.77.0.(1+rank)    MAIN_ADDRESS 10.77.0.1
-#   HOST_INTERFACE eth0    HOST_NAME wh<rank>
+#   HOST_INTERFACE eth0    HOST_NAME wh<rank>    HOSTS_PID of this script
 # Exit status: the first one that is not 0, by rank. Output of all hosts is mixed, as it comes.
 #
 # Everything lives in namespaces named weft-<pid of this script>-*: nothing of the machine's own network is touched.
@@ -99,7 +99,7 @@ fi
 command=$*
 
 for ((i = 0; i < hosts; ++i)); do
-  HOST_RANK=$i HOSTS=$hosts HOST_ADDRESS=10.77.0.$((i + 1)) MAIN_ADDRESS=10.77.0.1 HOST_INTERFACE=eth0 HOST_NAME=wh$i \
+  HOSTS_PID=$$ HOST_RANK=$i HOSTS=$hosts HOST_ADDRESS=10.77.0.$((i + 1)) MAIN_ADDRESS=10.77.0.1 HOST_INTERFACE=eth0 HOST_NAME=wh$i \
     setpriv --pdeathsig KILL timeout -k 2 "$timeout" ip netns exec "$me-h$i" \
     unshare --uts bash -c 'hostname "$HOST_NAME" 2>/dev/null || echo "$HOST_NAME" > /proc/sys/kernel/hostname; '"$command" &
   children+=($!)
