@@ -101,7 +101,9 @@ struct ConnectOptions {
   TransportKind transport = TransportKind::automatic;
   std::string interface;  // name ("eth0") or address to listen on; empty: the one the route to the
                           // store takes
-  int lanes = 1;          // connections a pair of ranks
+  int lanes = 1;          // links a pair of ranks, among which schedules are striped
+  int connections = 1;  // tcp: over how many the large messages of a link are spread, each as fast
+                        // as it is; 1: over the link's own
   std::string algorithm;  // default for every call; empty: chosen by size
   std::chrono::milliseconds connect_timeout{60'000};
   std::chrono::milliseconds operation_timeout{

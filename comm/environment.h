@@ -28,10 +28,11 @@ inline constexpr const char* kSecretFd = "WEFT_SECRET_FD";
 inline constexpr const char* kSecretFile = "WEFT_SECRET_FILE";
 
 // How to talk.
-inline constexpr const char* kTransport = "WEFT_TRANSPORT";  // auto, shm, tcp, inproc
-inline constexpr const char* kInterface = "WEFT_INTERFACE";  // "eth0" or a literal address
-inline constexpr const char* kAlgorithm = "WEFT_ALGORITHM";  // auto, ring, tree, ...
-inline constexpr const char* kLanes = "WEFT_LANES";          // connections a pair of ranks, 1 .. 16
+inline constexpr const char* kTransport = "WEFT_TRANSPORT";      // auto, shm, tcp, inproc
+inline constexpr const char* kInterface = "WEFT_INTERFACE";      // "eth0" or a literal address
+inline constexpr const char* kAlgorithm = "WEFT_ALGORITHM";      // auto, ring, tree, ...
+inline constexpr const char* kLanes = "WEFT_LANES";              // links a pair of ranks, 1 .. 16
+inline constexpr const char* kConnections = "WEFT_CONNECTIONS";  // tcp: of a link, 1 .. 16
 inline constexpr const char* kConnectTimeout = "WEFT_CONNECT_TIMEOUT_MS";
 inline constexpr const char* kOperationTimeout = "WEFT_OPERATION_TIMEOUT_MS";
 inline constexpr const char* kHeartbeat = "WEFT_HEARTBEAT_MS";
