@@ -87,6 +87,7 @@ struct Communicator::Impl {
 
   Prepared bind(Call call, Bytes wide_bytes, Elems input_block, Elems output_block,
                 const Buffers& buffers, CallOptions options);
+  Planned plan_of(Call& call, Bytes wide_bytes, const CallOptions& options);
   Prepared bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
                 std::span<const Elems> output_blocks, const Buffers& buffers, CallOptions options);
 };

@@ -54,20 +54,22 @@ std::size_t Planner::RequestHash::operator()(const Request& request) const {
   std::uint64_t hash = static_cast<std::uint64_t>(request.bytes) * 0x9e3779b97f4a7c15ull;
   hash ^= (static_cast<std::uint64_t>(request.collective) << 56) ^
           (static_cast<std::uint64_t>(static_cast<std::uint32_t>(request.root)) << 16) ^
-          static_cast<std::uint64_t>(static_cast<std::uint32_t>(request.algorithm));
+          static_cast<std::uint64_t>(static_cast<std::uint32_t>(request.algorithm)) ^
+          (static_cast<std::uint64_t>(request.compresses) << 48);
   hash *= 0xbf58476d1ce4e5b9ull;
   return static_cast<std::size_t>(hash ^ (hash >> 31));
 }
 
-Planned Planner::plan(Collective collective, int root, Bytes bytes, std::string_view algorithm) {
+Planned Planner::plan(Collective collective, int root, Bytes bytes, std::string_view algorithm,
+                      bool compresses) {
   const bool wishes = !algorithm.empty() && algorithm != "auto";
   const std::int32_t wished = wishes ? index_of(algorithm) : -1;
-  const Request request{collective, root, bytes.value, wished};
+  const Request request{collective, root, bytes.value, wished, compresses};
   const std::lock_guard lock(mutex_);
   if (const auto it = known_.find(request); it != known_.end()) return it->second;
 
   const Problem problem{collective, rank_, world_size_, is_rooted(collective) ? root : 0};
-  const Choice choice = pick(problem, bytes, wished);
+  const Choice choice = pick(problem, bytes, wished, compresses);
   const auto index = static_cast<std::uint8_t>(index_of(choice.algorithm));
   const PlanKey key{collective, problem.root, index, choice.tiles, choice.fused};
   if (plans_.size() >= kPlansMax && !plans_.contains(key)) {
@@ -80,7 +82,11 @@ Planned Planner::plan(Collective collective, int root, Bytes bytes, std::string_
   return known_[request] = {plan, index};
 }
 
-Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished) const {
+Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished,
+                     bool compresses) const {
+  const auto fits = [&](const Algorithm& algorithm) {
+    return algorithm.supports(problem) && (!compresses || completes_once(algorithm, problem));
+  };
   std::string_view name;
   if (wished >= 0) {
     const Algorithm& algorithm = algorithms()[static_cast<std::size_t>(wished)];
@@ -90,11 +96,17 @@ Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished) c
           comm::name_of(problem.collective), algorithm.name, world_size_,
           names_of([&](const Algorithm& other) { return other.supports(problem); }));
     }
+    if (!fits(algorithm)) {
+      fail<InvalidArgument>(
+          "rank {}: {}: with wire compression algorithm '{}' would give the ranks different bits "
+          "(it completes a sum on several of them); choose one of auto, {}, or leave wire out",
+          rank_, comm::name_of(problem.collective), algorithm.name, names_of(fits));
+    }
     name = algorithm.name;
-  } else if (!default_algorithm_.empty() && find_algorithm(default_algorithm_)->supports(problem)) {
+  } else if (!default_algorithm_.empty() && fits(*find_algorithm(default_algorithm_))) {
     name = default_algorithm_;
   }
-  return name.empty() ? choose(problem, bytes, lanes_, costs_)
+  return name.empty() ? choose(problem, bytes, lanes_, costs_, compresses)
                       : choose_tiles(name, problem, bytes, lanes_);
 }
 

@@ -31,9 +31,12 @@ class Planner {
   Planner(int rank, int world_size, int lanes, std::string default_algorithm,
           const LinkCosts& costs);
 
-  // `bytes`: of the wide buffer, the same on all ranks. `algorithm`: the call's own wish, or empty;
-  // it must support the problem, while the communicator's default gives way where it does not.
-  Planned plan(Collective collective, int root, Bytes bytes, std::string_view algorithm);
+  // `bytes`: of the wide buffer as it travels, the same on all ranks. `algorithm`: the call's own
+  // wish, or empty; it must support the problem, while the communicator's default gives way where
+  // it does not. `compresses`: the call has a wire type, so an all-reduce must complete each chunk
+  // on one rank.
+  Planned plan(Collective collective, int root, Bytes bytes, std::string_view algorithm,
+               bool compresses = false);
   // One message of so many bytes.
   std::shared_ptr<const Plan> message(bool sends, int peer, Bytes bytes);
 
@@ -43,6 +46,7 @@ class Planner {
     std::int32_t root;
     std::int64_t bytes;
     std::int32_t algorithm;  // wished for, or -1
+    bool compresses;
     bool operator==(const Request&) const = default;
   };
   struct RequestHash {
@@ -57,7 +61,7 @@ class Planner {
     auto operator<=>(const PlanKey&) const = default;
   };
 
-  Choice pick(const Problem& problem, Bytes bytes, std::int32_t wished) const;
+  Choice pick(const Problem& problem, Bytes bytes, std::int32_t wished, bool compresses) const;
   Schedule lower(Problem problem, const Choice& choice) const;
   std::shared_ptr<const Plan> make(const Problem& problem, const Choice& choice) const;
 

@@ -19,10 +19,18 @@ Call make_call(Collective collective, DType dtype, Elems count, ReduceOp op = Re
 
 }  // namespace
 
+Planned Communicator::Impl::plan_of(Call& call, Bytes wide_bytes, const CallOptions& options) {
+  if (size > 1 && options.wire != DType::f32) call.wire = options.wire;
+  const Bytes travelling = call.wire ? Bytes(wide_bytes.value / 2) : wide_bytes;
+  const Planned planned = planner.plan(call.collective, call.root, travelling, options.algorithm,
+                                       call.wire.has_value());
+  call.algorithm = planned.algorithm;
+  return planned;
+}
+
 Prepared Communicator::Impl::bind(Call call, Bytes wide_bytes, Elems input_block,
                                   Elems output_block, const Buffers& buffers, CallOptions options) {
-  const Planned planned = planner.plan(call.collective, call.root, wide_bytes, options.algorithm);
-  call.algorithm = planned.algorithm;
+  const Planned planned = plan_of(call, wide_bytes, options);
   Prepared prepared{engine->acquire(planned.plan.get()), buffers};
   prepared.operation->bind_uniform(planned.plan, call, input_block, output_block);
   return prepared;
@@ -37,6 +45,7 @@ Prepared Communicator::Impl::all_reduce(ConstView input, View output, ReduceOp o
   check.count("output", output.count, input.count, "input.count");
   check.op(op);
   check_algorithm(options.algorithm, "all_reduce");
+  check.wire(options, input.dtype);
   return bind(make_call(Collective::all_reduce, input.dtype, input.count, op),
               bytes_of(input.count, input.dtype), input.count, output.count,
               {input.data, output.data}, options);
@@ -54,6 +63,7 @@ Prepared Communicator::Impl::reduce(ConstView input, View output, int root, Redu
   }
   check.op(op);
   check_algorithm(options.algorithm, "reduce");
+  check.wire(options, input.dtype);
   return bind(make_call(Collective::reduce, input.dtype, input.count, op, root),
               bytes_of(input.count, input.dtype), input.count, input.count,
               {input.data, rank == root ? output.data : nullptr}, options);
@@ -64,6 +74,7 @@ Prepared Communicator::Impl::broadcast(View buffer, int root, CallOptions option
   check.root(root);
   check.view("buffer", buffer);
   check_algorithm(options.algorithm, "broadcast");
+  check.wire(options, buffer.dtype);
   return bind(make_call(Collective::broadcast, buffer.dtype, buffer.count, ReduceOp::sum, root),
               bytes_of(buffer.count, buffer.dtype), buffer.count, buffer.count,
               {buffer.data, buffer.data}, options);
@@ -76,6 +87,7 @@ Prepared Communicator::Impl::all_gather(ConstView input, View output, CallOption
   check.same_dtype(input, output);
   check.count("output", output.count, input.count * size, "size() * input.count");
   check_algorithm(options.algorithm, "all_gather");
+  check.wire(options, input.dtype);
   return bind(make_call(Collective::all_gather, input.dtype, input.count),
               bytes_of(output.count, output.dtype), input.count, input.count,
               {input.data, output.data}, options);
@@ -90,6 +102,7 @@ Prepared Communicator::Impl::reduce_scatter(ConstView input, View output, Reduce
   check.count("input", input.count, output.count * size, "size() * output.count");
   check.op(op);
   check_algorithm(options.algorithm, "reduce_scatter");
+  check.wire(options, input.dtype);
   return bind(make_call(Collective::reduce_scatter, input.dtype, output.count, op),
               bytes_of(input.count, input.dtype), output.count, output.count,
               {input.data, output.data}, options);
@@ -105,6 +118,7 @@ Prepared Communicator::Impl::gather(ConstView input, View output, int root, Call
     check.count("output", output.count, input.count * size, "size() * input.count, on the root");
   }
   check_algorithm(options.algorithm, "gather");
+  check.no_wire(options);
   return bind(make_call(Collective::gather, input.dtype, input.count, ReduceOp::sum, root),
               bytes_of(input.count, input.dtype) * size, input.count, input.count,
               {input.data, rank == root ? output.data : nullptr}, options);
@@ -120,6 +134,7 @@ Prepared Communicator::Impl::scatter(ConstView input, View output, int root, Cal
     check.count("input", input.count, output.count * size, "size() * output.count, on the root");
   }
   check_algorithm(options.algorithm, "scatter");
+  check.no_wire(options);
   return bind(make_call(Collective::scatter, output.dtype, output.count, ReduceOp::sum, root),
               bytes_of(output.count, output.dtype) * size, output.count, output.count,
               {rank == root ? input.data : nullptr, output.data}, options);
@@ -135,12 +150,14 @@ Prepared Communicator::Impl::all_to_all(ConstView input, View output, CallOption
   check.count("input", input.count, block * size, "a multiple of size(): one block a rank");
   check.no_overlap(input, output);
   check_algorithm(options.algorithm, "all_to_all");
+  check.no_wire(options);
   return bind(make_call(Collective::all_to_all, input.dtype, block), Bytes(0), block, block,
               {input.data, output.data}, options);
 }
 
 Prepared Communicator::Impl::barrier(CallOptions options) {
   check_algorithm(options.algorithm, "barrier");
+  Arguments("barrier", rank, size).no_wire(options);
   return bind(make_call(Collective::barrier, DType::u8, Elems(0)), Bytes(0), Elems(0), Elems(0), {},
               options);
 }

@@ -23,8 +23,7 @@ Call make_call(Collective collective, DType dtype, Elems count, std::span<const 
 Prepared Communicator::Impl::bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
                                   std::span<const Elems> output_blocks, const Buffers& buffers,
                                   CallOptions options) {
-  const Planned planned = planner.plan(call.collective, call.root, wide_bytes, options.algorithm);
-  call.algorithm = planned.algorithm;
+  const Planned planned = plan_of(call, wide_bytes, options);
   Prepared prepared{engine->acquire(planned.plan.get()), buffers};
   prepared.operation->bind_blocks(planned.plan, call, input_blocks, output_blocks);
   return prepared;
@@ -41,6 +40,7 @@ Prepared Communicator::Impl::all_gather_v(ConstView input, View output,
   check.count("input", input.count, mine, "counts[rank()]");
   check.count("output", output.count, total, "the sum of counts");
   check_algorithm(options.algorithm, "all_gather_v");
+  check.wire(options, input.dtype);
   return bind(make_call(Collective::all_gather, input.dtype, total, counts),
               bytes_of(total, input.dtype), {&mine, 1}, counts, {input.data, output.data}, options);
 }
@@ -58,6 +58,7 @@ Prepared Communicator::Impl::reduce_scatter_v(ConstView input, View output,
   check.count("output", output.count, mine, "counts[rank()]");
   check.op(op);
   check_algorithm(options.algorithm, "reduce_scatter_v");
+  check.wire(options, input.dtype);
   return bind(make_call(Collective::reduce_scatter, input.dtype, total, counts, op),
               bytes_of(total, input.dtype), counts, {&mine, 1}, {input.data, output.data}, options);
 }
@@ -76,6 +77,7 @@ Prepared Communicator::Impl::gather_v(ConstView input, View output, std::span<co
     check.count("output", output.count, total, "the sum of counts, on the root");
   }
   check_algorithm(options.algorithm, "gather_v");
+  check.no_wire(options);
   return bind(make_call(Collective::gather, input.dtype, total, counts, ReduceOp::sum, root),
               bytes_of(total, input.dtype), {&mine, 1}, counts,
               {input.data, rank == root ? output.data : nullptr}, options);
@@ -95,6 +97,7 @@ Prepared Communicator::Impl::scatter_v(ConstView input, View output, std::span<c
     check.count("input", input.count, total, "the sum of counts, on the root");
   }
   check_algorithm(options.algorithm, "scatter_v");
+  check.no_wire(options);
   return bind(make_call(Collective::scatter, output.dtype, total, counts, ReduceOp::sum, root),
               bytes_of(total, output.dtype), counts, {&mine, 1},
               {rank == root ? input.data : nullptr, output.data}, options);
@@ -115,6 +118,7 @@ Prepared Communicator::Impl::all_to_all_v(ConstView input, std::span<const Elems
   check.count("recv_counts[rank()]", recv_counts[self], send_counts[self], "send_counts[rank()]");
   check.no_overlap(input, output);
   check_algorithm(options.algorithm, "all_to_all_v");
+  check.no_wire(options);
   // Counts differ from rank to rank: the lengths of the messages themselves are compared.
   Call call;
   call.collective = Collective::all_to_all;

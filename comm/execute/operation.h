@@ -67,7 +67,8 @@ struct Operation {
   std::uint32_t sequence = 0;
   std::shared_ptr<const Plan> plan;
   FrameTag tag;
-  std::size_t element = 1;  // bytes
+  std::size_t element = 1;       // bytes
+  std::size_t wire_element = 1;  // the same, in messages
 
   // Bound: where each slice of the plan lies, and the buffers. Kept for a next call of equal
   // counts.
@@ -110,11 +111,17 @@ struct Operation {
     std::byte* base = bases[static_cast<std::size_t>(place.buffer)];
     return base == nullptr ? nullptr : base + place.offset.value;
   }
+  Buffer buffer(std::int32_t slice) const { return places[static_cast<std::size_t>(slice)].buffer; }
   Elems count(std::int32_t slice) const {
     return slice == kNoSlice ? Elems(0) : places[static_cast<std::size_t>(slice)].count;
   }
   Bytes bytes(std::int32_t slice) const {
     return Bytes(count(slice).value * static_cast<std::int64_t>(element));
+  }
+
+  // What of it travels; differs from bytes() if the call compresses.
+  Bytes wire_bytes(std::int32_t slice) const {
+    return Bytes(count(slice).value * static_cast<std::int64_t>(wire_element));
   }
 
  private:

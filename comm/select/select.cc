@@ -177,12 +177,13 @@ Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes by
   return choice;
 }
 
-Choice choose(const Problem& problem, Bytes bytes, int lanes, const LinkCosts& costs) {
+Choice choose(const Problem& problem, Bytes bytes, int lanes, const LinkCosts& costs, bool once) {
   WEFT_ASSERT(bytes >= Bytes(0), "sizes are not negative");
   std::string_view best;
   double best_seconds = std::numeric_limits<double>::infinity();
   for (const Algorithm& algorithm : algorithms()) {
     if (!algorithm.supports(problem)) continue;
+    if (once && !completes_once(algorithm, problem)) continue;
     const bool one_shot =
         algorithm.name == "direct" &&
         (problem.collective == Collective::all_reduce || problem.collective == Collective::reduce);

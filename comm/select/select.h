@@ -31,9 +31,9 @@ inline constexpr LinkCosts kSocketCosts{6e-6, 3e-6, 1.0 / 6e9, 1.0 / 10e9};
 inline constexpr LinkCosts kMemoryCosts{1e-6, 3e-7, 1.0 / 10e9, 1.0 / 10e9};
 
 // `bytes`: of the wide buffer (wide_buffer()) as a whole; of all_to_all, which knows only its own
-// side, it is ignored. `problem.rank` is ignored.
+// side, it is ignored. `problem.rank` is ignored. `once`: only among completes_once().
 Choice choose(const Problem& problem, Bytes bytes, int lanes = 1,
-              const LinkCosts& costs = kSocketCosts);
+              const LinkCosts& costs = kSocketCosts, bool once = false);
 
 // How an algorithm named by the user is to be cut for this size.
 Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes bytes, int lanes = 1);
