@@ -42,7 +42,6 @@ HWY_INLINE float largest_magnitude(const float* values) {
 // there.
 HWY_INLINE float quantize_block(std::int8_t* levels, float* values) {
   const F32 d;
-  const I32 di;
   const I8 d8;
   const float largest = largest_magnitude(values);
   const bool finite = largest <= std::numeric_limits<float>::max();
@@ -59,12 +58,11 @@ HWY_INLINE float quantize_block(std::int8_t* levels, float* values) {
     const auto value = hn::Load(d, values + i);
     const auto level = hn::NearestInt(hn::Mul(value, inverse));
     hn::StoreU(hn::DemoteTo(d8, level), d8, levels + i);
-    // Fused or not, it is the same: the product of a level and the scale may be rounded, but what
-    // is lost of it is then lost on every rank alike, and this difference is exact.
+    // What arrives is the rounded product (this file is compiled without fused contractions), and
+    // the two are so close that their difference is exact.
     const auto arrives = hn::Mul(hn::ConvertTo(d, level), factor);
     hn::Store(hn::Sub(value, arrives), d, values + i);
   }
-  static_cast<void>(di);
   return scale;
 }
 
