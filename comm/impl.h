@@ -13,6 +13,7 @@
 #include "comm/execute/engine.h"
 #include "comm/group.h"
 #include "comm/planner.h"
+#include "comm/symmetric.h"
 
 namespace weft::comm {
 
@@ -32,6 +33,7 @@ struct Settings {
   std::string algorithm;
   LinkCosts costs = kSocketCosts;
   EngineOptions engine;
+  Bytes scratch;  // that a round of a collective on shared memory may use, of each rank; set below
 };
 
 // An operation that is checked and bound, with the buffers it is to run on.
@@ -54,6 +56,7 @@ struct Communicator::Impl {
   Planner planner;
   std::string name = "world";  // the same on all ranks, no other communicator's; keys splits
   std::uint32_t splits = 0;
+  std::shared_ptr<SymmetricHeap> symmetric;  // null where there is nothing to map
   int exceptions_at_birth;
   std::atomic<bool> aborted{false};  // by this rank
   std::function<void()> before_close = [] {};
@@ -87,7 +90,7 @@ struct Communicator::Impl {
 
   Prepared bind(Call call, Bytes wide_bytes, Elems input_block, Elems output_block,
                 const Buffers& buffers, CallOptions options);
-  Planned plan_of(Call& call, Bytes wide_bytes, const CallOptions& options);
+  Planned plan_of(Call& call, Bytes wide_bytes, const CallOptions& options, Way way);
   Prepared bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
                 std::span<const Elems> output_blocks, const Buffers& buffers, CallOptions options);
 };

@@ -19,18 +19,25 @@ Call make_call(Collective collective, DType dtype, Elems count, ReduceOp op = Re
 
 }  // namespace
 
-Planned Communicator::Impl::plan_of(Call& call, Bytes wide_bytes, const CallOptions& options) {
+Planned Communicator::Impl::plan_of(Call& call, Bytes wide_bytes, const CallOptions& options,
+                                    Way way) {
   if (size > 1 && options.wire != DType::f32) call.wire = options.wire;
   const Bytes travelling = call.wire ? Bytes(wide_bytes.value / 2) : wide_bytes;
   const Planned planned = planner.plan(call.collective, call.root, travelling, options.algorithm,
-                                       call.wire.has_value());
+                                       call.wire ? Way::compressed : way);
   call.algorithm = planned.algorithm;
   return planned;
 }
 
 Prepared Communicator::Impl::bind(Call call, Bytes wide_bytes, Elems input_block,
                                   Elems output_block, const Buffers& buffers, CallOptions options) {
-  const Planned planned = plan_of(call, wide_bytes, options);
+  const Planned planned = plan_of(call, wide_bytes, options, Way::any);
+  if (!planned.plan) {
+    Prepared prepared{engine->acquire(planned.memory.by_scratch.get()), buffers};
+    prepared.operation->bind_memory_uniform(planned.memory, call, input_block, output_block,
+                                            settings.scratch, planned.chooses);
+    return prepared;
+  }
   Prepared prepared{engine->acquire(planned.plan.get()), buffers};
   prepared.operation->bind_uniform(planned.plan, call, input_block, output_block);
   return prepared;

@@ -23,7 +23,15 @@ Call make_call(Collective collective, DType dtype, Elems count, std::span<const 
 Prepared Communicator::Impl::bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
                                   std::span<const Elems> output_blocks, const Buffers& buffers,
                                   CallOptions options) {
-  const Planned planned = plan_of(call, wide_bytes, options);
+  // Of all_to_all_v no rank knows what the others say to each other: messages find out.
+  const Way way = call.collective == Collective::all_to_all ? Way::by_messages : Way::any;
+  const Planned planned = plan_of(call, wide_bytes, options, way);
+  if (!planned.plan) {
+    Prepared prepared{engine->acquire(planned.memory.by_scratch.get()), buffers};
+    prepared.operation->bind_memory_blocks(planned.memory, call, input_blocks, output_blocks,
+                                           settings.scratch);
+    return prepared;
+  }
   Prepared prepared{engine->acquire(planned.plan.get()), buffers};
   prepared.operation->bind_blocks(planned.plan, call, input_blocks, output_blocks);
   return prepared;

@@ -20,7 +20,12 @@ std::exception_ptr exception_of(const Verdict& verdict) {
   }
 }
 
-bool is_point_to_point(const Operation& operation) { return operation.plan->point_to_point; }
+bool is_point_to_point(const Operation& operation) { return operation.point_to_point(); }
+
+const void* plan_of(const Operation& operation) {
+  return operation.on_memory ? static_cast<const void*>(operation.run.plans.by_scratch.get())
+                             : operation.plan.get();
+}
 
 }  // namespace
 
@@ -42,16 +47,17 @@ Engine::Engine(std::unique_ptr<Mesh> mesh, std::shared_ptr<Supervisor> superviso
     queues_[i].peer = peer;
     queues_[i].sends = i % 2 == 0;
   }
+  if (const auto* group = mesh_->memory(); group != nullptr) memory_.emplace(*group);
 }
 
 Engine::~Engine() { close(true); }
 
-std::unique_ptr<Operation> Engine::acquire(const Plan* plan) {
+std::unique_ptr<Operation> Engine::acquire(const void* plan) {
   const std::lock_guard lock(mutex_);
   if (pool_.empty()) return std::make_unique<Operation>();
   // One that is bound to this plan already saves the binding.
   auto it = std::find_if(pool_.rbegin(), pool_.rend(),
-                         [&](const auto& operation) { return operation->plan.get() == plan; });
+                         [&](const auto& operation) { return plan_of(*operation) == plan; });
   if (it == pool_.rend() && pool_.size() < kPoolMax) return std::make_unique<Operation>();
   auto& chosen = it == pool_.rend() ? pool_.front() : *it;
   std::unique_ptr<Operation> operation = std::move(chosen);
@@ -78,6 +84,7 @@ void Engine::enter(Operation& operation) {
     operation.sequence = next_sequence_++;
   }
   operation.tag = tag_of(operation.call, operation.sequence);
+  operation.run.tag = operation.tag;
   if (!is_point_to_point(operation)) recent_[operation.sequence % recent_.size()] = operation.tag;
   counters_.operations.fetch_add(1, std::memory_order_relaxed);
 }
@@ -163,7 +170,7 @@ void Engine::drive_unlocked(std::unique_lock<std::mutex>& lock, const Operation*
     if (failed()) {
       running_.push_back(first);
       fail_running();
-    } else {
+    } else if (!(first == target && try_at_once(*first))) {
       issue(first);
     }
   }

@@ -5,6 +5,9 @@
 // progress, and only once its dependencies are done. All ranks issue operations in the same order,
 // so any number of them may be in flight without deadlock.
 //
+// Memory queue: where all ranks can address each other's memory, collectives need no messages; they
+// run one after the other (memory_run.h), beside whatever messages there are.
+//
 // Driving: exactly one thread at a time moves the mesh. A blocking call drives for itself (or waits
 // while another thread does, which then moves its operation along); asynchronous operations are
 // started by their caller and driven on by a progress thread, which sleeps while nothing is in
@@ -19,6 +22,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -27,6 +31,7 @@
 #include <thread>
 #include <vector>
 
+#include "comm/execute/memory_run.h"
 #include "comm/execute/operation.h"
 #include "comm/execute/pace.h"
 #include "comm/execute/supervisor.h"
@@ -52,8 +57,10 @@ class Engine {
          const EngineOptions& options);
   ~Engine();  // as close(true)
 
-  // An operation to bind; give it back through run() or start().
-  std::unique_ptr<Operation> acquire(const Plan* plan);
+  // An operation to bind, if possible one that was bound to this plan (a Plan's, or a by_scratch
+  // MemoryPlan's address); give it back through run() or start().
+  std::unique_ptr<Operation> acquire(const void* plan);
+  bool has_memory() const { return memory_.has_value(); }
   void release(std::unique_ptr<Operation> operation);
 
   // Both throw what the communicator failed with.
@@ -100,6 +107,8 @@ class Engine {
   // engine_drive.cc: only by the driver.
   void drive_until(const Operation* target, bool background);
   bool step();
+  bool try_at_once(Operation& operation);
+  bool advance_memory();
   void attend();
   void issue(Operation* operation);
   void enqueue(Operation* operation);
@@ -146,6 +155,8 @@ class Engine {
   std::atomic<bool> attention_{false};  // something was submitted, or failed, meanwhile
 
   // The driver's own.
+  std::optional<MemoryRunner> memory_;
+  std::deque<Operation*> memory_queue_;
   std::vector<Operation*> running_;  // run()'s callers own theirs, asynchronous ones are owned here
   std::vector<Queue> queues_;        // [peer][lane + 1][send, receive]
   std::vector<Queue*> active_;

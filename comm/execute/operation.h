@@ -14,6 +14,7 @@
 
 #include "comm/execute/arena.h"
 #include "comm/execute/call.h"
+#include "comm/execute/memory_run.h"
 #include "comm/execute/plan.h"
 #include "kernels/base/units.h"
 
@@ -69,6 +70,10 @@ struct Operation {
   FrameTag tag;
   std::size_t element = 1;       // bytes
   std::size_t wire_element = 1;  // the same, in messages
+  // Runs on memory that all ranks can address, instead of sending messages: then `run` is what is
+  // bound and run, and the parts below stay empty.
+  bool on_memory = false;
+  MemoryRun run;
 
   // Bound: where each slice of the plan lies, and the buffers. Kept for a next call of equal
   // counts.
@@ -103,6 +108,14 @@ struct Operation {
   void bind_blocks(std::shared_ptr<const Plan> new_plan, const Call& new_call,
                    std::span<const Elems> input_blocks, std::span<const Elems> output_blocks);
   void bind_message(std::shared_ptr<const Plan> new_plan, const Call& new_call);
+  // The same on memory. `scratch_bytes`: what a round may use of it. chooses: whether ranks look
+  // first whether all their buffers are mapped by all.
+  void bind_memory_uniform(const MemoryPlans& plans, const Call& new_call, Elems input_block,
+                           Elems output_block, Bytes scratch_bytes, bool chooses);
+  void bind_memory_blocks(const MemoryPlans& plans, const Call& new_call,
+                          std::span<const Elems> input_blocks, std::span<const Elems> output_blocks,
+                          Bytes scratch_bytes);
+  bool point_to_point() const { return !on_memory && plan->point_to_point; }
   // Before it is queued: counters and streams as the plan starts with.
   void arm(const Buffers& buffers);
 
@@ -127,6 +140,8 @@ struct Operation {
  private:
   void place_slices(std::span<const Elems> input_blocks, std::span<const Elems> output_blocks);
   void adopt(std::shared_ptr<const Plan> new_plan, const Call& new_call);
+  void bind_memory(const MemoryPlans& plans, const Call& new_call, std::span<const Elems> inputs,
+                   std::span<const Elems> outputs, Bytes scratch_bytes, bool chooses);
   Elems uniform_input_{-1};
   Elems uniform_output_{-1};
 };

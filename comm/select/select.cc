@@ -177,6 +177,13 @@ Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes by
   return choice;
 }
 
+// One pass over everybody's buffers is the least there is to do; only all_reduce can share it out.
+std::string_view choose_on_memory(const Problem& problem, Bytes bytes) {
+  constexpr std::int64_t kOneShotBytes = 8 << 10;  // over all ranks: read by each of them
+  const bool shares = problem.collective == Collective::all_reduce && problem.world_size > 1;
+  return shares && bytes.value * problem.world_size > kOneShotBytes ? "two_shot" : "direct";
+}
+
 Choice choose(const Problem& problem, Bytes bytes, int lanes, const LinkCosts& costs, bool once) {
   WEFT_ASSERT(bytes >= Bytes(0), "sizes are not negative");
   std::string_view best;
