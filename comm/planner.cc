@@ -124,7 +124,7 @@ MemoryPlans Planner::lower_to_memory(const Problem& problem, std::string_view al
   const auto self = static_cast<std::size_t>(rank_);
   const auto lowered = [&](Reach reach) {
     return std::make_shared<const MemoryPlan>(
-        make_memory_plan(std::move(lower(world, reach)[self])));
+        make_memory_plan(std::move(comm::lower(world, reach)[self])));
   };
   return {lowered(Reach::scratch), lowered(Reach::everything)};
 }
