@@ -48,7 +48,7 @@ TEST(Wire, WhatIsNotFiniteReachesEveryRank) {
 TEST(Wire, HalvesTheBytesSent) {
   const auto bytes = [](std::optional<DType> wire) {
     std::uint64_t sent = 0;
-    testing::expect_world(kInproc, 4, [&](Communicator& world) {
+    testing::expect_world(kTwoLanes, 4, [&](Communicator& world) {
       std::vector<float> data(100'000, 1.0f);
       world.all_reduce(std::span(data), ReduceOp::sum, {"ring", wire});
       if (world.rank() == 0) sent = world.traffic().bytes_sent;
