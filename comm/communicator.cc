@@ -40,7 +40,7 @@ Communicator::Impl::Impl(std::unique_ptr<Mesh> mesh,
       home(std::move(splits_from)),
       engine(std::make_shared<Engine>(std::move(mesh), supervisor, new_settings.engine)),
       planner(rank, size, new_settings.lanes, new_settings.algorithm, new_settings.costs,
-              settings.scratch),
+              settings.scratch, new_settings.engine.crowded),
       exceptions_at_birth(std::uncaught_exceptions()) {}
 
 // A rank that is thrown out of its work must not look as if it had finished.

@@ -217,6 +217,7 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
   Settings settings;
   settings.lanes = options_.lanes;
   settings.algorithm = options_.algorithm;
+  if (mesh->memory() != nullptr) settings.costs = kMemoryCosts;
   settings.engine.operation_timeout = options_.operation_timeout;
   settings.engine.crowded = here > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
   auto impl = std::make_unique<Communicator::Impl>(

@@ -47,14 +47,15 @@ void check_algorithm(std::string_view name, const std::string& where) {
 }
 
 Planner::Planner(int rank, int world_size, int lanes, std::string default_algorithm,
-                 const LinkCosts& costs, Bytes scratch)
+                 const LinkCosts& costs, Bytes scratch, bool crowded)
     : rank_(rank),
       world_size_(world_size),
       lanes_(lanes),
       default_algorithm_(default_algorithm == "auto" ? std::string()
                                                      : std::move(default_algorithm)),
       costs_(costs),
-      scratch_(scratch) {}
+      scratch_(scratch),
+      crowded_(crowded) {}
 
 std::size_t Planner::RequestHash::operator()(const Request& request) const {
   std::uint64_t hash = static_cast<std::uint64_t>(request.bytes) * 0x9e3779b97f4a7c15ull;
@@ -100,7 +101,7 @@ std::optional<Planned> Planner::on_memory(const Problem& problem, Bytes bytes,
                                           std::int32_t wished) {
   if (scratch_.value == 0 || world_size_ == 1 || world_size_ > kMemoryWorldMax) return std::nullopt;
   std::string_view name = wish(problem, wished, Way::any);
-  if (name.empty()) name = choose_on_memory(problem, bytes);
+  if (name.empty()) name = choose_on_memory(problem, bytes, crowded_);
   const auto index = static_cast<std::uint8_t>(index_of(name));
   const MemoryKey key{problem.collective, problem.root, index};
   MemoryPlans& plans = memory_plans_[key];
@@ -110,7 +111,9 @@ std::optional<Planned> Planner::on_memory(const Problem& problem, Bytes bytes,
       static_cast<std::int64_t>(plans.everywhere->scratch_chunks) * kLine > scratch_.value) {
     return std::nullopt;
   }
-  const bool chooses = bytes.value >= kChooseBytes && problem.collective != Collective::barrier;
+  const bool one_shot = name == "direct" && problem.collective == Collective::all_reduce;
+  const bool chooses =
+      bytes.value >= kChooseBytes && !one_shot && problem.collective != Collective::barrier;
   return Planned{nullptr, plans, chooses, index};
 }
 
@@ -121,10 +124,8 @@ MemoryPlans Planner::lower_to_memory(const Problem& problem, std::string_view al
     theirs.rank = rank;
     world.push_back(find_algorithm(algorithm)->emit(theirs));
   }
-  const auto self = static_cast<std::size_t>(rank_);
   const auto lowered = [&](Reach reach) {
-    return std::make_shared<const MemoryPlan>(
-        make_memory_plan(std::move(comm::lower(world, reach)[self])));
+    return std::make_shared<const MemoryPlan>(make_memory_plan(comm::lower(world, reach), rank_));
   };
   return {lowered(Reach::scratch), lowered(Reach::everything)};
 }

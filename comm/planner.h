@@ -39,7 +39,7 @@ class Planner {
  public:
   // `scratch`: of one half of each rank's shared scratch; 0 where memory is not shared.
   Planner(int rank, int world_size, int lanes, std::string default_algorithm,
-          const LinkCosts& costs, Bytes scratch);
+          const LinkCosts& costs, Bytes scratch, bool crowded);
 
   // `bytes`: of the wide buffer as it travels, the same on all ranks. `algorithm`: the call's own
   // wish, or empty; it must support the problem, while the communicator's default gives way where
@@ -91,6 +91,7 @@ class Planner {
   std::string default_algorithm_;
   LinkCosts costs_;
   Bytes scratch_;
+  bool crowded_;
   std::mutex mutex_;
   std::unordered_map<Request, Planned, RequestHash> known_;
   std::map<PlanKey, std::shared_ptr<const Plan>> plans_;

@@ -145,7 +145,7 @@ SymmetricMemory SymmetricHeap::allocate(Communicator& communicator, Bytes bytes)
     });
     if (by_all) table->drop(number);
   }
-  const shm::Mapping own = segment->mapping();
+  shm::Mapping own = segment->mapping();
   const std::uint16_t number = table->add(std::move(mappings), bytes.size());
   // The caller's hold: when it goes, calls do not recognise the memory any more.
   std::shared_ptr<std::byte> hold(own.get(), [own, table, number](std::byte*) mutable {

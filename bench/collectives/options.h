@@ -27,7 +27,8 @@ struct Options {
   std::optional<DType> wire;  // what f32 travels as
   int root = 0;
   int devices = 2;
-  std::string transport = "tcp";
+  std::string transport = "auto";
+  bool registered = false;  // buffers in symmetric memory
   std::string algorithm = "auto";
   std::string interface;
   int lanes = 1;

@@ -83,13 +83,25 @@ void Engine::enter(Operation& operation) {
   } else {
     operation.sequence = next_sequence_++;
   }
-  operation.tag = tag_of(operation.call, operation.sequence);
-  operation.run.tag = operation.tag;
-  if (!is_point_to_point(operation)) recent_[operation.sequence % recent_.size()] = operation.tag;
-  counters_.operations.fetch_add(1, std::memory_order_relaxed);
+  if (operation.on_memory) {
+    // Its tag is kept from call to call. It is copied before its number is changed: reading back
+    // what was just written in parts is slow.
+    FrameTag& recent = recent_[operation.sequence % recent_.size()];
+    recent = operation.tag;
+    recent.sequence = operation.tag.sequence = operation.run.sequence = operation.sequence;
+  } else {
+    operation.tag = tag_of(operation.call, operation.sequence);
+    if (!is_point_to_point(operation)) {
+      recent_[operation.sequence % recent_.size()] = operation.tag;
+    }
+  }
+  // The only writer holds the mutex.
+  counters_.operations.store(counters_.operations.load(std::memory_order_relaxed) + 1,
+                             std::memory_order_relaxed);
 }
 
-void Engine::run(std::unique_ptr<Operation> operation, const Buffers& buffers) {
+std::unique_ptr<Operation> Engine::run(std::unique_ptr<Operation> operation,
+                                       const Buffers& buffers) {
   operation->arm(buffers);
   Operation* const mine = operation.get();
   std::unique_lock lock(mutex_);
@@ -109,9 +121,8 @@ void Engine::run(std::unique_ptr<Operation> operation, const Buffers& buffers) {
     }
   }
   lock.unlock();
-  const std::exception_ptr error = mine->error;
-  release(std::move(operation));
-  if (error) std::rethrow_exception(error);
+  if (mine->error) std::rethrow_exception(mine->error);
+  return operation;
 }
 
 std::shared_ptr<Completion> Engine::start(std::unique_ptr<Operation> operation,

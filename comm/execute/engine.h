@@ -63,8 +63,15 @@ class Engine {
   bool has_memory() const { return memory_.has_value(); }
   void release(std::unique_ptr<Operation> operation);
 
-  // Both throw what the communicator failed with.
-  void run(std::unique_ptr<Operation> operation, const Buffers& buffers);
+  // Both throw what the communicator failed with. run() gives the operation back, still bound: to
+  // run again, or to release().
+  std::unique_ptr<Operation> run(std::unique_ptr<Operation> operation, const Buffers& buffers);
+  // A blocking call that repeats what keep() was given last of its kind, where that is short, and
+  // nothing else is under way: needs neither planning nor binding nor queues. False: go the long
+  // way.
+  bool repeat(const Call& call, Elems input_block, Elems output_block, const Buffers& buffers);
+  // Back from run(), to be repeated if that pays; else as release().
+  void keep(std::unique_ptr<Operation> operation);
   std::shared_ptr<Completion> start(std::unique_ptr<Operation> operation, const Buffers& buffers);
 
   // Every pending and later call throws `verdict`; the first one counts. Never blocks, any thread.
@@ -107,8 +114,6 @@ class Engine {
   // engine_drive.cc: only by the driver.
   void drive_until(const Operation* target, bool background);
   bool step();
-  bool try_at_once(Operation& operation);
-  bool advance_memory();
   void attend();
   void issue(Operation* operation);
   void enqueue(Operation* operation);
@@ -122,6 +127,10 @@ class Engine {
   void complete(Operation& operation, std::int32_t node);
   void finish(Operation* operation, std::exception_ptr error);
   void fail_running();
+  // engine_memory.cc
+  bool try_at_once(Operation& operation);
+  bool advance_memory();
+  void fail_at_once(std::unique_lock<std::mutex>& lock, Operation& operation, const Error& error);
   // engine_watch.cc
   std::chrono::milliseconds watch_interval() const;
   void watch();
@@ -147,6 +156,7 @@ class Engine {
   std::vector<std::uint32_t> next_message_[2];  // per peer: sent, received
   std::vector<Operation*> submitted_;
   std::vector<std::unique_ptr<Operation>> pool_;
+  std::array<std::unique_ptr<Operation>, kScheduledCollectives> kept_;  // by collective
   std::optional<Verdict> verdict_;
   std::exception_ptr failure_;
   bool adds_operation_ = false;

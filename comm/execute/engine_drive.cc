@@ -12,15 +12,6 @@ namespace weft::comm {
 
 namespace {
 
-// Tells the core that this is a spin.
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
 bool is_local(const Node& node) {
   return node.kind == NodeKind::copy || node.kind == NodeKind::reduce;
 }
@@ -111,47 +102,6 @@ void Engine::issue(Operation* operation) {
     return;
   }
   if (operation->nodes_left == 0) finish(operation, nullptr);
-}
-
-// A blocking call on memory with nothing else under way: runs it here and now, if the others come
-// soon enough. It is then neither queued nor listed.
-bool Engine::try_at_once(Operation& operation) {
-  if (!operation.on_memory || !running_.empty()) return false;
-  constexpr int kTries = 2000;  // some microseconds
-  const int tries = options_.crowded ? 4 : kTries;
-  try {
-    for (int k = 0; k < tries && !failed(); ++k) {
-      switch (memory_->advance(operation.run)) {
-        case MemoryRunner::Progress::done:
-          operation.done = true;
-          return true;
-        case MemoryRunner::Progress::moved:
-          k = 0;
-          break;
-        case MemoryRunner::Progress::blocked:
-          relax();
-          break;
-      }
-    }
-  } catch (const Error& error) {
-    running_.push_back(&operation);
-    settle(trouble_of(error));
-    return true;
-  }
-  return false;
-}
-
-// The operation that is first in line goes on.
-bool Engine::advance_memory() {
-  Operation& operation = *memory_queue_.front();
-  const auto progress = memory_->advance(operation.run);
-  if (progress == MemoryRunner::Progress::blocked) return false;
-  ++operation.nodes_done;
-  if (progress == MemoryRunner::Progress::done) {
-    memory_queue_.pop_front();
-    finish(&operation, nullptr);
-  }
-  return true;
 }
 
 void Engine::enqueue(Operation* operation) {

@@ -20,17 +20,34 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 
 }  // namespace
 
-MemoryPlan make_memory_plan(MemorySchedule schedule) {
+namespace {
+
+bool keeps_to_itself(const MemorySchedule& schedule) {
+  int publishes = 0;
+  for (const MemoryStep& step : schedule.steps) {
+    publishes += step.kind == MemoryStepKind::publish ? 1 : 0;
+    for (const Location& target : step.targets) {
+      const bool abroad = target.rank != schedule.problem.rank;
+      if (abroad && target.slice.buffer == Buffer::scratch) return false;
+    }
+  }
+  return publishes <= 1;
+}
+
+}  // namespace
+
+MemoryPlan make_memory_plan(std::span<const MemorySchedule> world, int rank) {
   MemoryPlan plan;
-  for (const auto& chunks : *schedule.scratch) {
+  plan.schedule = world[static_cast<std::size_t>(rank)];
+  for (const auto& chunks : *plan.schedule.scratch) {
     plan.scratch_chunks = std::max(plan.scratch_chunks, chunks.size());
   }
-  for (const MemoryStep& step : schedule.steps) {
+  for (const MemoryStep& step : plan.schedule.steps) {
     if (step.kind == MemoryStepKind::move) continue;
     plan.enters_late = step.kind == MemoryStepKind::publish;
     break;
   }
-  plan.schedule = std::move(schedule);
+  plan.may_be_inline = std::all_of(world.begin(), world.end(), keeps_to_itself);
   return plan;
 }
 
@@ -64,7 +81,8 @@ void MemoryBinding::bind(std::shared_ptr<const MemoryPlan> plan, std::span<const
   set_round(0);
   std::int64_t most = 0;
   for (const auto& starts : scratch_starts_) most = std::max(most, starts.back().value);
-  inline_ = rounds_ == 1 && static_cast<std::size_t>(most * element) <= kInlineBytes;
+  inline_ = plan_->may_be_inline && rounds_ == 1 &&
+            static_cast<std::size_t>(most * element) <= kInlineBytes;
 }
 
 Elems MemoryBinding::part_size(int side, std::int32_t block) const {

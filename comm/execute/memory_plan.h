@@ -22,9 +22,13 @@ struct MemoryPlan {
   MemorySchedule schedule;
   std::size_t scratch_chunks = 0;  // most that any rank has
   bool enters_late = false;        // publishes before it awaits: that says enough
+  // On every rank alike: publishes once, and nobody writes into another's scratch: what is published may lie beside the
+  // flag, and be written there together with it.
+  bool may_be_inline = false;
 };
 
-MemoryPlan make_memory_plan(MemorySchedule schedule);
+// Rank `rank`'s of a lowered world.
+MemoryPlan make_memory_plan(std::span<const MemorySchedule> world, int rank);
 
 // The two forms of one collective.
 struct MemoryPlans {

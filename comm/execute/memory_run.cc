@@ -18,17 +18,27 @@ constexpr std::int64_t kTurnBytes = 512 << 10;
 constexpr std::int64_t kSeveralBytes = 8 << 10;
 constexpr int kOnStack = 64;
 
+// Tells the core that this is a spin.
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 std::uint64_t mix(std::uint64_t value) {
   value ^= value >> 32;
   value *= 0xd6e8feb86659fd93ull;
   return value ^ (value >> 32);
 }
 
-std::uint64_t fingerprint_of(const FrameTag& tag) {
+// Of everything but the sequence and the index of the tag, which are added.
+std::uint64_t fingerprint_of(const FrameTag& tag, std::uint32_t sequence, std::int64_t round) {
   const auto words = std::bit_cast<std::array<std::uint64_t, 4>>(tag);
   std::uint64_t hash = 0x9e3779b97f4a7c15ull;
   for (const std::uint64_t word : words) hash = mix(hash ^ word);
-  return hash;
+  return hash ^ sequence ^ static_cast<std::uint64_t>(round) << 32;
 }
 
 }  // namespace
@@ -72,6 +82,10 @@ MemoryRunner::Progress MemoryRunner::advance(MemoryRun& run) {
         run.next = 0;
         if (++run.round == run.chosen->rounds()) {
           run.phase = MemoryRun::Phase::done;
+          // The next call will write there, where the others looked last: fetch it for writing now,
+          // so that its publish need not wait for that.
+          __builtin_prefetch(&group_.entry(self_, epoch_ + 1), 1);
+          __builtin_prefetch(&group_.entry(self_, epoch_ + 1).tag, 1);
           return Progress::done;
         }
         run.phase = MemoryRun::Phase::entering;
@@ -82,6 +96,17 @@ MemoryRunner::Progress MemoryRunner::advance(MemoryRun& run) {
         return Progress::done;
     }
   }
+}
+
+bool MemoryRunner::look(MemoryRun& run, int looks) {
+  while (looks > 0) {
+    const Progress progress = advance(run);
+    if (progress == Progress::done) return true;
+    if (progress == Progress::moved) continue;
+    --looks;
+    relax();
+  }
+  return false;
 }
 
 // The next epoch begins here once everybody has entered the one before: then all have finished the
@@ -97,13 +122,15 @@ bool MemoryRunner::enter(MemoryRun& run) {
   run.chosen->set_round(run.round);
   memory::Entry& entry = group_.entry(self_, epoch_);
   entry.tag = run.tag;
+  entry.tag.sequence = run.sequence;
   entry.tag.index = static_cast<std::int32_t>(run.round & 0x7fffffff);
-  entry.fingerprint = fingerprint_of(entry.tag);
+  fingerprints_[epoch_ % 2] = fingerprint_of(run.tag, run.sequence, run.round);
+  published_ = false;
   if (run.chooses && run.round == 0) {
     entry.input = group_.book().post(run.input, run.input_bytes);
     entry.output = group_.book().post(run.output, run.output_bytes);
   }
-  if (run.chooses || !run.chosen->plan().enters_late) publish(0);
+  if (run.chooses || !run.chosen->plan().enters_late) publish(run, 0);
   return true;
 }
 
@@ -160,18 +187,23 @@ bool MemoryRunner::await_slow(int peer, std::uint64_t wanted) {
 
 // Ranks that make different calls meet here.
 void MemoryRunner::compare(int peer, std::uint64_t epoch) {
-  const memory::Entry& mine = group_.entry(self_, epoch);
   const memory::Entry& theirs = group_.entry(peer, epoch);
-  if (theirs.fingerprint != mine.fingerprint) {
-    throw FrameMismatch(group_.rank_of(peer), mine.tag, Bytes(0), theirs.tag, Bytes(0));
+  if (theirs.fingerprint != fingerprints_[epoch % 2]) {
+    throw FrameMismatch(group_.rank_of(peer), group_.entry(self_, epoch).tag, Bytes(0), theirs.tag,
+                        Bytes(0));
   }
   compared_[static_cast<std::size_t>(peer)] = epoch;
 }
 
-void MemoryRunner::publish(std::int32_t stage) {
-  group_.entry(self_, epoch_)
-      .progress.store(epoch_ << memory::kStageBits | static_cast<std::uint64_t>(stage),
-                      std::memory_order_release);
+void MemoryRunner::publish(const MemoryRun& run, std::int32_t stage) {
+  memory::Entry& entry = group_.entry(self_, epoch_);
+  if (!published_) {
+    published_ = true;
+    entry.fingerprint = fingerprints_[epoch_ % 2];
+    if (run.chosen->is_inline()) entry.inline_data = inline_data_;
+  }
+  entry.progress.store(epoch_ << memory::kStageBits | static_cast<std::uint64_t>(stage),
+                       std::memory_order_release);
   group_.notify_all();
 }
 
@@ -182,7 +214,7 @@ MemoryRunner::Progress MemoryRunner::run_steps(MemoryRun& run) {
     const BoundStep& step = steps[run.next];
     switch (step.kind) {
       case MemoryStepKind::publish:
-        publish(step.stage);
+        publish(run, step.stage);
         break;
       case MemoryStepKind::await:
         if (!await(step.peer, step.stage)) return moved ? Progress::moved : Progress::blocked;
@@ -197,12 +229,14 @@ MemoryRunner::Progress MemoryRunner::run_steps(MemoryRun& run) {
   return Progress::done;
 }
 
-std::byte* MemoryRunner::address(const MemoryRun& run, const BoundSlice& slice) const {
+std::byte* MemoryRunner::address(const MemoryRun& run, const BoundSlice& slice) {
   const auto element = size_of(run.dtype).value;
   if (slice.buffer == Buffer::scratch) {
-    std::byte* const base = run.chosen->is_inline()
-                                ? group_.entry(slice.rank, epoch_).inline_data.data()
-                                : group_.scratch(slice.rank, epoch_);
+    std::byte* base = group_.scratch(slice.rank, epoch_);
+    if (run.chosen->is_inline()) {
+      base = slice.rank == self_ ? inline_data_.data()
+                                 : group_.entry(slice.rank, epoch_).inline_data.data();
+    }
     return base + slice.offset.value * element;
   }
   const bool in = slice.buffer == Buffer::input;
@@ -261,7 +295,7 @@ void MemoryRunner::move_part(MemoryRun& run, const BoundStep& step,
   const bool copies = sources == 1 && !divides;
   const std::size_t piece =
       targets == 1 ? count.size() : std::max<std::size_t>(kSeveralBytes / element, 1);
-  std::array<const void*, kOnStack> few{};
+  std::array<const void*, kOnStack> few;  // filled as far as it is used
   std::vector<const void*> many;
   const void** inputs = few.data();
   if (sources > few.size()) {

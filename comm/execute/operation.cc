@@ -114,10 +114,10 @@ void Operation::bind_message(std::shared_ptr<const Plan> new_plan, const Call& n
 
 void Operation::bind_memory(const MemoryPlans& plans, const Call& new_call,
                             std::span<const Elems> inputs, std::span<const Elems> outputs,
-                            Bytes scratch_bytes, bool chooses) {
-  run.by_scratch.bind(plans.by_scratch, inputs, outputs, new_call.dtype, scratch_bytes);
+                            Bytes shared_scratch, bool chooses) {
+  run.by_scratch.bind(plans.by_scratch, inputs, outputs, new_call.dtype, shared_scratch);
   if (chooses) {
-    run.everywhere.bind(plans.everywhere, inputs, outputs, new_call.dtype, scratch_bytes);
+    run.everywhere.bind(plans.everywhere, inputs, outputs, new_call.dtype, shared_scratch);
   }
   run.plans = plans;
   run.chooses = chooses;
@@ -132,7 +132,7 @@ void Operation::bind_memory(const MemoryPlans& plans, const Call& new_call,
 }
 
 void Operation::bind_memory_uniform(const MemoryPlans& plans, const Call& new_call,
-                                    Elems input_block, Elems output_block, Bytes scratch_bytes,
+                                    Elems input_block, Elems output_block, Bytes shared_scratch,
                                     bool chooses) {
   const bool bound = on_memory && run.plans.by_scratch == plans.by_scratch &&
                      call.dtype == new_call.dtype && run.chooses == chooses &&
@@ -140,6 +140,7 @@ void Operation::bind_memory_uniform(const MemoryPlans& plans, const Call& new_ca
   on_memory = true;
   plan = nullptr;
   call = new_call;
+  tag = run.tag = tag_of(call, 0);
   run.op = new_call.op;
   if (bound) return;
   const Problem& problem = plans.by_scratch->schedule.problem;
@@ -147,20 +148,21 @@ void Operation::bind_memory_uniform(const MemoryPlans& plans, const Call& new_ca
                                   input_block);
   const std::vector<Elems> outputs(static_cast<std::size_t>(block_count(problem, Buffer::output)),
                                    output_block);
-  bind_memory(plans, new_call, inputs, outputs, scratch_bytes, chooses);
+  bind_memory(plans, new_call, inputs, outputs, shared_scratch, chooses);
   uniform_input_ = input_block;
   uniform_output_ = output_block;
 }
 
 void Operation::bind_memory_blocks(const MemoryPlans& plans, const Call& new_call,
                                    std::span<const Elems> input_blocks,
-                                   std::span<const Elems> output_blocks, Bytes scratch_bytes) {
+                                   std::span<const Elems> output_blocks, Bytes shared_scratch) {
   on_memory = true;
   plan = nullptr;
   call = new_call;
+  tag = run.tag = tag_of(call, 0);
   run.op = new_call.op;
   uniform_input_ = uniform_output_ = Elems(-1);
-  bind_memory(plans, new_call, input_blocks, output_blocks, scratch_bytes, false);
+  bind_memory(plans, new_call, input_blocks, output_blocks, shared_scratch, false);
 }
 
 void Operation::arm(const Buffers& buffers) {

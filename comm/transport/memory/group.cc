@@ -18,10 +18,11 @@ Group::Group(GroupMembers members, const AreaLayout& layout, std::shared_ptr<Add
 void Group::ring(int member) const {
   Bell& bell = area(member).bell;
   bell.rings.fetch_add(1);
-  if (bell.sleep.load() == Sleep::on_futex) {
+  const Sleep sleep = bell.sleep.load();
+  if (sleep == Sleep::on_futex) {
     ::syscall(SYS_futex, &bell.rings, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
-    return;
   }
+  if (sleep != Sleep::on_pipe) return;
   const int fd = members_.pipes.empty() ? -1 : members_.pipes[static_cast<std::size_t>(member)];
   const char one = 1;
   // A full pipe wakes as well as a fuller one; a reader that is gone needs no waking.

@@ -91,9 +91,10 @@ Mapping map_segment(const Handle& handle, std::size_t bytes) {
   return map(descriptor.fd(), bytes, path);
 }
 
+// Both ends are opened, though only one is used: a pipe that has a reader never raises SIGPIPE.
 Descriptor open_pipe(const Handle& handle) {
   const std::string path = path_of(handle);
-  Descriptor descriptor(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+  Descriptor descriptor(::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
   struct stat status {};
   if (descriptor.fd() < 0 || ::fstat(descriptor.fd(), &status) != 0 || !S_ISFIFO(status.st_mode)) {
     fail<IoError>("cannot open the pipe of process {} ({}: {}); {}", handle.pid, path,
