@@ -119,8 +119,27 @@ struct ConnectOptions {
   static ConnectOptions from_environment();
 };
 
+// What a call may ask for; the same on all ranks.
 struct CallOptions {
-  std::string_view algorithm = {};  // overrides the communicator's; must be the same on all ranks
+  std::string_view algorithm = {};  // overrides the communicator's
+  // f16 or bf16: f32 buffers travel in this type, half the bytes, and are reduced in f32. Of
+  // all_reduce, reduce, reduce_scatter, all_gather, broadcast and their v forms; every rank of an
+  // all_reduce, all_gather or broadcast ends with the same bits (the own block of an all_gather and
+  // the root's buffer of a broadcast are rounded, too). Chosen call by call and nowhere else: what
+  // a call rounds away should be seen where it is made. A group of one sends, and rounds, nothing.
+  //
+  // Error, elementwise. With u = 2^-8 and t = 2^-134 (bf16), or u = 2^-11 and t = 2^-25 (f16), a
+  // value that travels once is off by at most max(u |x|, t): all_gather and broadcast. A sum of x_r
+  // over n ranks is off by at most
+  //   ((1 + u)^h (1 + 2^-24)^n - 1) sum |x_r| + 2 n t      (avg: the first part divided by n)
+  // h being how often a contribution is rounded on its way, one less in reduce and reduce_scatter,
+  // whose results stay f32: ring n, halving_doubling 1 + ceil(log2 n), tree 2 + floor(log2(n-1)),
+  // two_shot (and the others' direct) 2; never more than n. min and max are the exact result,
+  // rounded once (in reduce and reduce_scatter: off by at most max(u |x|, t)). Where sums cancel,
+  // the error is relative to sum |x_r|, as that of any float sum. f16 overflows to infinity at
+  // 65520, in partial sums, too: prefer bf16, or scale. NaN stays NaN. docs/compression.md derives
+  // it.
+  std::optional<DType> wire = {};
 };
 
 struct TrafficCounters {

@@ -105,6 +105,8 @@ struct Communicator::Impl {
   Prepared all_to_all_v(ConstView input, std::span<const Elems> send_counts, View output,
                         std::span<const Elems> recv_counts, CallOptions options);
 
+  // Picks what carries the call out, and says so in `call`.
+  Planned plan_of(Call& call, Bytes wide_bytes, std::string_view algorithm, Way way);
   Prepared bind(const Request& request);
   Prepared bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
                 std::span<const Elems> output_blocks, const Buffers& buffers, CallOptions options);

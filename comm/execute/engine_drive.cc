@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "comm/execute/engine.h"
+#include "comm/execute/wire.h"
 #include "kernels/base/check.h"
+#include "kernels/wire.h"
 
 namespace weft::comm {
 
@@ -165,12 +167,12 @@ bool Engine::advance_sends(Queue& queue) {
     Operation& operation = *stream.operation;
     const std::int32_t id = stream.messages->nodes[stream.next];
     const Node& node = operation.plan->nodes[static_cast<std::size_t>(id)];
-    const Bytes bytes = operation.bytes(node.from);
+    const Bytes bytes = operation.wire_bytes(node.from);
     if (!queue.started) {
       if (operation.waits[static_cast<std::size_t>(id)] != 0) break;
       FrameTag tag = operation.tag;
       tag.index = node.message;
-      const std::byte* data = nullptr;
+      std::byte* data = nullptr;
       if (node.temporary >= 0) {
         data = operation.temporaries[static_cast<std::size_t>(node.temporary)].data();
       } else if (node.from != kNoSlice) {
@@ -178,7 +180,7 @@ bool Engine::advance_sends(Queue& queue) {
       }
       queue.started = moved = true;
       queue.since = trace_.stamp();
-      queue.link->start_send(tag, data, bytes);
+      queue.link->start_send(tag, message_of(operation, node, data, queue.staging, arena_), bytes);
     }
     if (!queue.link->poll_send()) break;
     if (queue.since != 0) trace_message(queue, false);
@@ -223,21 +225,19 @@ bool Engine::advance_receives(Queue& queue) {
 void Engine::begin_receive(Queue& queue, Operation& operation, const Node& node) {
   FrameTag tag = operation.tag;
   tag.index = node.message;
-  if (node.kind == NodeKind::recv) {
+  const bool encoded = operation.call.wire.has_value();
+  if (node.kind == NodeKind::recv && !encoded) {
     void* into = node.to == kNoSlice ? nullptr : operation.address(node.to);
     queue.link->start_recv(tag, into, operation.bytes(node.to), false);
     return;
   }
-  const Bytes bytes = operation.bytes(node.from);
+  const Bytes bytes = operation.wire_bytes(node.kind == NodeKind::recv ? node.to : node.from);
   std::byte* into = nullptr;
   if (!queue.link->always_views(bytes)) {
-    Chunk& chunk = node.temporary >= 0
+    Chunk& chunk = node.temporary >= 0 && !encoded
                        ? operation.temporaries[static_cast<std::size_t>(node.temporary)]
                        : queue.staging;
-    if (chunk.capacity() < bytes.size()) {
-      arena_.give(std::move(chunk));
-      chunk = arena_.take(bytes);
-    }
+    reserve(chunk, bytes, arena_);
     into = chunk.data();
   }
   queue.link->start_recv(tag, into, bytes, true);
@@ -246,8 +246,13 @@ void Engine::begin_receive(Queue& queue, Operation& operation, const Node& node)
 void Engine::take_message(Operation& operation, const Node& node, const void* data) {
   const std::int32_t slice = node.kind == NodeKind::recv ? node.to : node.from;
   const Elems count = operation.count(slice);
-  counters_.bytes_received.fetch_add(operation.bytes(slice).size(), std::memory_order_relaxed);
-  if (node.kind != NodeKind::recv_reduce || count.value == 0) return;
+  const std::optional<DType> wire = operation.call.wire;
+  counters_.bytes_received.fetch_add(operation.wire_bytes(slice).size(), std::memory_order_relaxed);
+  if (count.value == 0) return;
+  if (node.kind != NodeKind::recv_reduce) {
+    if (wire) kernels::wire_decode(operation.address(node.to), data, *wire, count);
+    return;
+  }
   const trace::Ticks since = trace_.stamp();
   void* out = nullptr;
   if (node.temporary >= 0) {
@@ -261,7 +266,12 @@ void Engine::take_message(Operation& operation, const Node& node, const void* da
   const bool divides = node.completes && operation.call.op == ReduceOp::avg;
   const ReduceOp op =
       operation.call.op == ReduceOp::avg && !divides ? ReduceOp::sum : operation.call.op;
-  kernels::reduce(out, inputs, count, operation.call.dtype, op, mesh_->size());
+  if (wire) {
+    kernels::wire_reduce(out, data, *wire, inputs[1], count, op, mesh_->size(),
+                         rounds_result(operation, node));
+  } else {
+    kernels::reduce(out, inputs, count, operation.call.dtype, op, mesh_->size());
+  }
   if (since != 0) trace_work(since, operation, node);
 }
 
@@ -288,6 +298,7 @@ void Engine::run_local(Operation& operation, const Node& node) {
   if (node.kind == NodeKind::copy) {
     const void* from = operation.address(node.from);
     if (from != out) std::memcpy(out, from, operation.bytes(node.to).size());
+    if (rounds_result(operation, node)) kernels::wire_round(out, *operation.call.wire, count);
     return;
   }
   constexpr std::int32_t kOnStack = 64;
@@ -306,6 +317,7 @@ void Engine::run_local(Operation& operation, const Node& node) {
       operation.call.op == ReduceOp::avg && !divides ? ReduceOp::sum : operation.call.op;
   kernels::reduce(out, {inputs, static_cast<std::size_t>(node.operands)}, count,
                   operation.call.dtype, op, mesh_->size());
+  if (rounds_result(operation, node)) kernels::wire_round(out, *operation.call.wire, count);
 }
 
 void Engine::complete(Operation& operation, std::int32_t id) {

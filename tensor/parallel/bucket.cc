@@ -21,6 +21,7 @@ void allocate(Bucket& bucket, std::span<const Tensor> parameters) {
   Elems at;
   for (const auto index : bucket.parameters) {
     const auto& parameter = parameters[static_cast<std::size_t>(index)];
+    bucket.begins.push_back(at);
     bucket.views.push_back(
         Tensor::wrap(bucket.buffer.storage(), parameter.shape(), dtype, at.value));
     at += padded(parameter);

@@ -13,6 +13,7 @@ namespace weft::parallel {
 
 struct Bucket {
   std::vector<std::int32_t> parameters;  // indices, in the order they lie
+  std::vector<Elems> begins;             // where each lies in the buffer
   std::vector<Tensor> views;             // one a parameter, of its shape
   Tensor buffer;                         // flat, all of them
 };
