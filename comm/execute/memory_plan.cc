@@ -81,6 +81,7 @@ void MemoryBinding::bind(std::shared_ptr<const MemoryPlan> plan, std::span<const
   set_round(0);
   std::int64_t most = 0;
   for (const auto& starts : scratch_starts_) most = std::max(most, starts.back().value);
+  scratch_bytes_ = Bytes(most * element);  // of the first round, which no other exceeds
   inline_ = plan_->may_be_inline && rounds_ == 1 &&
             static_cast<std::size_t>(most * element) <= kInlineBytes;
 }

@@ -67,6 +67,8 @@ class MemoryBinding {
 
   const MemoryPlan& plan() const { return *plan_; }
   std::int64_t rounds() const { return rounds_; }
+  // Most that any rank needs in a round.
+  Bytes scratch_bytes() const { return scratch_bytes_; }
   bool is_inline() const { return inline_; }  // all scratch fits beside the flag
   const std::vector<BoundStep>& steps() const { return steps_; }
   const BoundSlice* slices(const BoundStep& step) const {
@@ -98,6 +100,7 @@ class MemoryBinding {
   Elems part_{0};  // of every block, a round
   std::int64_t rounds_ = 1;
   bool inline_ = false;
+  Bytes scratch_bytes_;
   std::int64_t round_ = -1;
   Elems shift_{0};
   std::vector<Elems> parts_[2];                     // sizes the steps are bound for

@@ -126,12 +126,36 @@ bool MemoryRunner::enter(MemoryRun& run) {
   entry.tag.index = static_cast<std::int32_t>(run.round & 0x7fffffff);
   fingerprints_[epoch_ % 2] = fingerprint_of(run.tag, run.sequence, run.round);
   published_ = false;
+  place_scratch(run);
   if (run.chooses && run.round == 0) {
     entry.input = group_.book().post(run.input, run.input_bytes);
     entry.output = group_.book().post(run.output, run.output_bytes);
   }
   if (run.chooses || !run.chosen->plan().enters_late) publish(run, 0);
   return true;
+}
+
+// Short ones take turns in two small places, which stay in the nearest cache; the others go round.
+// What a rank may still be reading is that of the epoch before: a third of the ring at most, so
+// there is room behind or before it.
+void MemoryRunner::place_scratch(const MemoryRun& run) {
+  constexpr std::size_t kSmall = 8 << 10;
+  static_assert(2 * kSmall + 3 * memory::kRoundBytes <= memory::kScratchBytes);
+  std::size_t bytes = run.chosen->scratch_bytes().size();
+  if (run.chooses && run.round == 0) {
+    bytes = std::max(bytes, run.everywhere.scratch_bytes().size());
+  }
+  if (bytes <= kSmall) {
+    scratch_ = epoch_ % 2 * kSmall;
+    return;
+  }
+  constexpr std::size_t kPage = 4096;
+  bytes = (bytes + kPage - 1) / kPage * kPage;
+  const std::size_t begin = 2 * kSmall;
+  const bool fits = std::max(ring_end_, begin) + bytes <= memory::kScratchBytes;
+  ring_begin_ = fits ? std::max(ring_end_, begin) : begin;
+  ring_end_ = ring_begin_ + bytes;
+  scratch_ = ring_begin_;
 }
 
 // Whether all ranks' buffers are mapped by all: everybody looks at the same entries.
@@ -232,7 +256,7 @@ MemoryRunner::Progress MemoryRunner::run_steps(MemoryRun& run) {
 std::byte* MemoryRunner::address(const MemoryRun& run, const BoundSlice& slice) {
   const auto element = size_of(run.dtype).value;
   if (slice.buffer == Buffer::scratch) {
-    std::byte* base = group_.scratch(slice.rank, epoch_);
+    std::byte* base = group_.scratch(slice.rank) + scratch_;
     if (run.chosen->is_inline()) {
       base = slice.rank == self_ ? inline_data_.data()
                                  : group_.entry(slice.rank, epoch_).inline_data.data();

@@ -51,9 +51,7 @@ class Group {
     return *reinterpret_cast<AreaHeader*>(areas_[static_cast<std::size_t>(member)]);
   }
   Entry& entry(int member, std::uint64_t epoch) const { return area(member).entries[epoch % 2]; }
-  std::byte* scratch(int member, std::uint64_t epoch) const {
-    return base(member) + layout_.scratch(epoch);
-  }
+  std::byte* scratch(int member) const { return base(member) + layout_.scratch(); }
   Pipe& pipe(int from, int to, int lane) const {
     return *reinterpret_cast<Pipe*>(base(from) + layout_.pipe(to, lane));
   }
