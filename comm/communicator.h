@@ -108,6 +108,12 @@ struct ConnectOptions {
       30 * 60'000};  // a collective that makes no progress for so long fails
   std::chrono::milliseconds heartbeat{500};  // a rank silent for 6 of these is lost
 
+  // docs/trace.md. Where the last operations are dumped to on failures and signals; "off": they are
+  // not even recorded; empty: no dumps. Where timelines go; empty: there are none.
+  std::string flight_recorder;
+  std::string timeline;
+  std::size_t timeline_events = std::size_t{1} << 18;  // a thread and communicator
+
   static ConnectOptions from_environment();
 };
 

@@ -12,6 +12,7 @@
 #include "comm/join_memory.h"
 #include "comm/memory_space.h"
 #include "comm/rendezvous/wire.h"
+#include "comm/tracing.h"
 #include "comm/transport/tcp/form.h"
 #include "comm/transport/shm/host.h"
 #include "comm/transport/tcp/interface.h"
@@ -212,21 +213,25 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
     if (host) mesh = shm::make_mixed_mesh(host, std::move(mesh));
   }
   // Nobody goes on before everybody stands: whoever cannot join fails all.
-  job_->store().exchange("comm/" + name + "/ready", ranks, {}, options_.connect_timeout);
+  const std::vector<Blob> clocks = job_->store().exchange(
+      "comm/" + name + "/ready", ranks, clock_to_show(options_), options_.connect_timeout);
 
   Settings settings;
   settings.lanes = options_.lanes;
   settings.algorithm = options_.algorithm;
   if (mesh->memory() != nullptr) settings.costs = kMemoryCosts;
   settings.engine.operation_timeout = options_.operation_timeout;
+  settings.trace = trace_options(options_);
   settings.engine.crowded = here > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
   auto impl = std::make_unique<Communicator::Impl>(
       std::move(mesh), make_store_supervisor(job_, name, whole_job, std::move(members), rank),
       std::make_shared<StoreHome>(job_, options_, address_), settings);
   impl->name = name;
   if (host) impl->symmetric = std::make_shared<SymmetricHeap>(host);
+  open_trace(*impl, job_->identity().job_id);
   job_->enlist(impl->engine.get());
   impl->before_close = [job = job_, engine = impl->engine.get()] { job->dismiss(engine); };
+  if (whole_job) align_clocks(*impl, job_, clocks);
   return impl;
 }
 
@@ -234,7 +239,9 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
 
 Communicator Communicator::connect(const ConnectOptions& options) {
   check(options);
-  if (options.world_size == 1 && options.store_port == 0) return self();
+  if (options.world_size == 1 && options.store_port == 0) {
+    return std::move(make_in_process(1, trace_options(options)).front());
+  }
   JobIdentity identity;
   identity.job_id = options.job_id;
   identity.epoch = options.epoch;

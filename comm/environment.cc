@@ -13,6 +13,7 @@
 #include "comm/communicator.h"
 #include "comm/planner.h"
 #include "comm/rendezvous/handshake.h"
+#include "comm/trace/trace.h"
 
 namespace weft::comm {
 
@@ -139,6 +140,10 @@ ConnectOptions ConnectOptions::from_environment() {
   options.connect_timeout = time_of(env::kConnectTimeout, options.connect_timeout);
   options.operation_timeout = time_of(env::kOperationTimeout, options.operation_timeout);
   options.heartbeat = time_of(env::kHeartbeat, options.heartbeat);
+  const trace::Options trace = trace::Options::from_environment();
+  options.flight_recorder = trace.flight_recorder;
+  options.timeline = trace.timeline;
+  options.timeline_events = trace.timeline_events;
   return options;
 }
 

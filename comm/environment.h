@@ -36,4 +36,9 @@ inline constexpr const char* kConnectTimeout = "WEFT_CONNECT_TIMEOUT_MS";
 inline constexpr const char* kOperationTimeout = "WEFT_OPERATION_TIMEOUT_MS";
 inline constexpr const char* kHeartbeat = "WEFT_HEARTBEAT_MS";
 
+// What to write down: comm/trace/trace.h.
+inline constexpr const char* kFlightRecorder = "WEFT_FLIGHT_RECORDER";  // a directory, or off
+inline constexpr const char* kTimeline = "WEFT_TIMELINE";               // a directory
+inline constexpr const char* kTimelineEvents = "WEFT_TIMELINE_EVENTS";  // a thread, 1 .. 2^24
+
 }  // namespace weft::comm::env

@@ -15,6 +15,7 @@
 #include "comm/group.h"
 #include "comm/planner.h"
 #include "comm/symmetric.h"
+#include "comm/trace/trace.h"
 
 namespace weft::comm {
 
@@ -35,6 +36,7 @@ struct Settings {
   LinkCosts costs = kSocketCosts;
   EngineOptions engine;
   Bytes scratch;  // that a round of a collective on shared memory may use, of each rank; set below
+  trace::Options trace;
 };
 
 // A checked call of equally long blocks. `algorithm` is the call's own wish.
@@ -109,5 +111,8 @@ struct Communicator::Impl {
   Prepared bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
                 std::span<const Elems> output_blocks, const Buffers& buffers, CallOptions options);
 };
+
+// Communicators of threads: Communicator::in_process(), with what to write down.
+std::vector<Communicator> make_in_process(int world_size, const trace::Options& trace);
 
 }  // namespace weft::comm

@@ -200,8 +200,8 @@ void MemoryRunner::publish(const MemoryRun& run, std::int32_t stage) {
   if (!published_) {
     published_ = true;
     entry.fingerprint = fingerprints_[epoch_ % 2];
-    if (run.chosen->is_inline()) entry.inline_data = inline_data_;
   }
+  if (stage > 0 && run.chosen->is_inline()) entry.inline_data = inline_data_;
   entry.progress.store(epoch_ << memory::kStageBits | static_cast<std::uint64_t>(stage),
                        std::memory_order_release);
   group_.notify_all();

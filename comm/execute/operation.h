@@ -16,6 +16,7 @@
 #include "comm/execute/call.h"
 #include "comm/execute/memory_run.h"
 #include "comm/execute/plan.h"
+#include "comm/trace/recorder.h"
 #include "kernels/base/units.h"
 
 namespace weft::comm {
@@ -68,6 +69,7 @@ struct Operation {
   std::uint32_t sequence = 0;
   std::shared_ptr<const Plan> plan;
   FrameTag tag;
+  trace::Slot slot;              // its record
   std::size_t element = 1;       // bytes
   std::size_t wire_element = 1;  // the same, in messages
   // Runs on memory that all ranks can address, instead of sending messages: then `run` is what is
