@@ -34,7 +34,7 @@ void Engine::trace_message(const Queue& queue, bool cut) {
   event.lane = static_cast<std::int8_t>(stream.messages->lane);
   event.index = node.message;
   const bool kept = queue.sends || node.kind != NodeKind::recv;
-  event.bytes = operation.bytes(kept ? node.from : node.to).size();
+  event.bytes = operation.wire_bytes(kept ? node.from : node.to).size();
   trace_.message(queue.since, queue.sends ? trace::EventKind::send : trace::EventKind::receive,
                  event);
 }
