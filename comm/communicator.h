@@ -261,9 +261,10 @@ class Communicator {
   // own.
   std::optional<Communicator> split(int color, int key = 0);
 
-  // Collective: memory of `bytes` on every rank (the same everywhere) that ranks of one host address
-  // directly. Over TCP alone, and between threads, it is plain memory. Throws on all ranks alike:
-  // IoError naming the rank whose machine has too little memory, or where it cannot be mapped.
+  // Collective: memory of `bytes` on every rank (the same everywhere) that ranks of one host
+  // address directly. Over TCP alone, and between threads, it is plain memory. Throws on all ranks
+  // alike: IoError naming the rank whose machine has too little memory, or where it cannot be
+  // mapped.
   SymmetricMemory allocate_symmetric(Bytes bytes);
 
   // Fails every pending and later call here and on the other ranks with Aborted(reason). Never

@@ -77,9 +77,10 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
   app.add_option("--devices", options.devices, "Ranks to start (ignored under weft run)")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  app.add_option("--transport", options.transport,
-                 "auto: processes, over shared memory where they share a host; shm, tcp: processes, "
-                 "over nothing else; inproc: threads of one process")
+  app.add_option(
+         "--transport", options.transport,
+         "auto: processes, over shared memory where they share a host; shm, tcp: processes, "
+         "over nothing else; inproc: threads of one process")
       ->check(CLI::IsMember({"auto", "shm", "tcp", "inproc"}))
       ->capture_default_str();
   app.add_flag("--registered", options.registered,

@@ -1,4 +1,5 @@
-// The engine's way with operations on memory: short blocking calls run in the caller, without queues.
+// The engine's way with operations on memory: short blocking calls run in the caller, without
+// queues.
 #include <utility>
 
 #include "comm/execute/engine.h"
@@ -15,8 +16,8 @@ constexpr int kLooksCrowded = 2;
 // Goes on with an operation that is not queued: true if it got to its end.
 bool Engine::look(Operation& operation, int looks) {
   trace_.run(operation.slot);
-  const bool done = trace_.has_timeline() ? look_traced(operation, looks)
-                                          : memory_->look(operation.run, looks);
+  const bool done =
+      trace_.has_timeline() ? look_traced(operation, looks) : memory_->look(operation.run, looks);
   if (done) trace_.end(operation.slot, trace::State::complete);
   return done;
 }

@@ -100,8 +100,8 @@ void MemoryBinding::set_round(std::int64_t round) {
     if (parts.size() != sizes_[side].size()) same = false;
     parts.resize(sizes_[side].size());
     for (std::size_t b = 0; b < parts.size(); ++b) {
-      const Elems part(std::clamp<std::int64_t>(sizes_[side][b].value - shift_.value, 0,
-                                                part_.value));
+      const Elems part(
+          std::clamp<std::int64_t>(sizes_[side][b].value - shift_.value, 0, part_.value));
       same = same && part == parts[b];
       parts[b] = part;
     }

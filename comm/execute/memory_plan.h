@@ -1,5 +1,5 @@
-// A memory schedule made ready to run, and bound to block sizes. Like a message plan it is immutable
-// and shared; what a call adds is a MemoryBinding.
+// A memory schedule made ready to run, and bound to block sizes. Like a message plan it is
+// immutable and shared; what a call adds is a MemoryBinding.
 //
 // Rounds. Scratch is small, so a long operation is cut into rounds of a part of every block each,
 // which run one after the other through the whole schedule; a schedule that needs no scratch runs
@@ -22,8 +22,8 @@ struct MemoryPlan {
   MemorySchedule schedule;
   std::size_t scratch_chunks = 0;  // most that any rank has
   bool enters_late = false;        // publishes before it awaits: that says enough
-  // On every rank alike: publishes once, and nobody writes into another's scratch: what is published may lie beside the
-  // flag, and be written there together with it.
+  // On every rank alike: publishes once, and nobody writes into another's scratch: what is
+  // published may lie beside the flag, and be written there together with it.
   bool may_be_inline = false;
 };
 

@@ -14,7 +14,8 @@ namespace {
 // Pieces of a move after which others get their turn, and after which a failure is noticed.
 constexpr std::int64_t kTurnBytes = 512 << 10;
 // A value for several targets is made in pieces that the first-level cache still holds when it is
-// copied on: storing to several places at once made each store a miss of its own (docs/performance).
+// copied on: storing to several places at once made each store a miss of its own
+// (docs/performance).
 constexpr std::int64_t kSeveralBytes = 8 << 10;
 constexpr int kOnStack = 64;
 
@@ -68,8 +69,8 @@ MemoryRunner::Progress MemoryRunner::advance(MemoryRun& run) {
       case MemoryRun::Phase::entering:
         if (!enter(run)) return moved ? Progress::moved : Progress::blocked;
         moved = true;
-        run.phase = run.chooses && run.round == 0 ? MemoryRun::Phase::choosing
-                                                  : MemoryRun::Phase::running;
+        run.phase =
+            run.chooses && run.round == 0 ? MemoryRun::Phase::choosing : MemoryRun::Phase::running;
         break;
       case MemoryRun::Phase::choosing:
         if (!choose(run)) return moved ? Progress::moved : Progress::blocked;
@@ -186,8 +187,7 @@ bool MemoryRunner::choose(MemoryRun& run) {
 }
 
 bool MemoryRunner::await(int peer, std::int32_t stage) {
-  const std::uint64_t wanted =
-      epoch_ << memory::kStageBits | static_cast<std::uint64_t>(stage);
+  const std::uint64_t wanted = epoch_ << memory::kStageBits | static_cast<std::uint64_t>(stage);
   return known_[static_cast<std::size_t>(peer)] >= wanted || await_slow(peer, wanted);
 }
 

@@ -35,9 +35,9 @@ struct MemoryRun {
   Phase phase = Phase::entering;
   MemoryBinding* chosen = nullptr;
   std::int64_t round = 0;
-  std::size_t next = 0;  // step
-  Elems moved;           // of a move that is under way
-  int chosen_up_to = 0;  // ranks whose entry has been looked at
+  std::size_t next = 0;            // step
+  Elems moved;                     // of a move that is under way
+  int chosen_up_to = 0;            // ranks whose entry has been looked at
   std::vector<std::byte*> inputs;  // by rank, where they are mapped
   std::vector<std::byte*> outputs;
 

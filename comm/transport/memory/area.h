@@ -17,13 +17,14 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free &&
                   std::atomic<std::uint32_t>::is_always_lock_free,
               "atomics between processes must not hide a lock");
 
-// Where a buffer lies: a segment that all ranks have mapped, and an offset into it. Segment 0: none.
+// Where a buffer lies: a segment that all ranks have mapped, and an offset into it. Segment 0:
+// none.
 struct Posted {
   std::uint64_t value = 0;  // segment << 48 | offset
   bool operator==(const Posted&) const = default;
 };
-inline constexpr Posted kOrdinary{0};                        // a buffer that only its owner can address
-inline constexpr Posted kAbsent{~std::uint64_t{0}};          // no buffer at all
+inline constexpr Posted kOrdinary{0};                // a buffer that only its owner can address
+inline constexpr Posted kAbsent{~std::uint64_t{0}};  // no buffer at all
 inline constexpr int kOffsetBits = 48;
 
 // How a rank enters a collective, and how far it is in it (schedule/memory_schedule.h): the counter
@@ -114,9 +115,7 @@ class AreaLayout {
 
   std::size_t bytes() const { return bytes_; }
   std::size_t scratch_bytes() const { return scratch_bytes_; }
-  std::size_t pipe(int to, int lane) const {
-    return pipes_ + pipe_index(to, lane) * sizeof(Pipe);
-  }
+  std::size_t pipe(int to, int lane) const { return pipes_ + pipe_index(to, lane) * sizeof(Pipe); }
   std::size_t staging(int to, int lane, std::size_t k) const {
     return staging_ + (pipe_index(to, lane) * kPieces + k) * kPieceBytes;
   }

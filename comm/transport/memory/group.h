@@ -30,9 +30,9 @@ class AddressBook {
 };
 
 struct GroupMembers {
-  int self = 0;                                          // index
-  std::vector<int> ranks;                                // by index, ascending
-  std::vector<std::shared_ptr<std::byte>> areas;         // by index
+  int self = 0;                                   // index
+  std::vector<int> ranks;                         // by index, ascending
+  std::vector<std::shared_ptr<std::byte>> areas;  // by index
   std::vector<int> pipes;  // by index: written to wake a member that sleeps in poll(); -1: none
 };
 

@@ -16,7 +16,8 @@ namespace weft::comm::shm {
 
 namespace {
 
-constexpr std::size_t kPopulatedMax = 16;  // ranks of a host, of which each maps all others' scratch
+constexpr std::size_t kPopulatedMax =
+    16;  // ranks of a host, of which each maps all others' scratch
 
 std::uint64_t random_number() {
   std::uint64_t number = 0;
@@ -96,9 +97,10 @@ void Host::accept(const std::vector<Invitation>& others) {
     const bool mine = static_cast<int>(m) == self_;
     const Invitation& theirs = others[m];
     if (theirs.bytes != layout_.bytes()) {
-      fail<IoError>("rank {}'s shared area has {} bytes, this rank's {}: are all ranks built from "
-                    "the same weft?",
-                    ranks_[m], theirs.bytes, layout_.bytes());
+      fail<IoError>(
+          "rank {}'s shared area has {} bytes, this rank's {}: are all ranks built from "
+          "the same weft?",
+          ranks_[m], theirs.bytes, layout_.bytes());
     }
     members.areas.push_back(mine ? area_.mapping() : map_segment(theirs.area, layout_.bytes()));
     const auto& header = *reinterpret_cast<memory::AreaHeader*>(members.areas.back().get());
