@@ -61,6 +61,7 @@ struct Ddp::Impl {
   void wait_all();
   void keep_used(const std::vector<std::int32_t>& absent);
   void rebuild_in_ready_order();
+  std::vector<Bucket> packed(std::span<const std::int32_t> order);
 
   std::vector<std::string> names_;
   std::vector<Tensor> parameters_;
@@ -113,7 +114,7 @@ Ddp::Impl::Impl(std::vector<NamedTensor> parameters, std::vector<NamedTensor> bu
   ready_.resize(parameters_.size());
   std::vector<std::int32_t> order(parameters_.size());
   std::iota(order.rbegin(), order.rend(), 0);  // last registered first: backward reaches it first
-  adopt(make_buckets(parameters_, order, {options_.first_bucket_bytes, options_.bucket_bytes}));
+  adopt(packed(order));
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const auto index = static_cast<std::int32_t>(i);
     hooks_.push_back(
@@ -230,10 +231,21 @@ void Ddp::Impl::wait_all() {
   times_.exposed = Clock::now() - start;
 }
 
+// In memory that the other ranks of the host address directly, where there is such: buckets are then
+// reduced where they are. All ranks pack the same, and so allocate the same, in the same order.
+std::vector<Bucket> Ddp::Impl::packed(std::span<const std::int32_t> order) {
+  const BucketMemory symmetric = [&](Bytes bytes) {
+    auto memory = std::make_shared<comm::SymmetricMemory>(communicator_.allocate_symmetric(bytes));
+    return tensor::Storage::borrow(memory->data(), bytes, memory);
+  };
+  return make_buckets(parameters_, order, {options_.first_bucket_bytes, options_.bucket_bytes},
+                      symmetric);
+}
+
 void Ddp::Impl::rebuild_in_ready_order() {
   auto order = ready_order_;
   communicator_.broadcast(std::span(order), 0);
-  adopt(make_buckets(parameters_, order, {options_.first_bucket_bytes, options_.bucket_bytes}));
+  adopt(packed(order));
   rebuilt_ = true;
 }
 
