@@ -15,8 +15,7 @@ constexpr std::chrono::milliseconds kAbortWait{300};
 
 Settings with_scratch(Settings settings, const Mesh& mesh) {
   const memory::Group* group = mesh.memory();
-  settings.scratch =
-      Bytes(group == nullptr ? 0 : static_cast<std::int64_t>(group->layout().scratch_bytes()));
+  settings.scratch = Bytes(group == nullptr ? 0 : static_cast<std::int64_t>(memory::kRoundBytes));
   return settings;
 }
 

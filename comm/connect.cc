@@ -3,17 +3,18 @@
 
 #include <algorithm>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "comm/greeting.h"
 #include "comm/impl.h"
+#include "comm/introduction.h"
 #include "comm/job.h"
 #include "comm/join_memory.h"
 #include "comm/memory_space.h"
 #include "comm/rendezvous/wire.h"
-#include "comm/transport/tcp/form.h"
+#include "comm/tracing.h"
 #include "comm/transport/shm/host.h"
+#include "comm/transport/tcp/form.h"
 #include "comm/transport/tcp/interface.h"
 
 namespace weft::comm {
@@ -21,38 +22,6 @@ namespace weft::comm {
 namespace {
 
 using std::chrono::milliseconds;
-
-// What a rank tells the others about itself.
-struct Introduction {
-  Member member;
-  tcp::Endpoint endpoint;
-  int lanes = 1;
-  int transport = 0;         // TransportKind
-  std::string memory_space;  // ranks with the same can share memory
-};
-
-Blob encode(const Introduction& mine) {
-  const nlohmann::json json = {{"rank", mine.member.job_rank}, {"host", mine.member.host},
-                               {"pid", mine.member.pid},       {"address", mine.endpoint.address},
-                               {"port", mine.endpoint.port},   {"lanes", mine.lanes},
-                               {"transport", mine.transport},  {"space", mine.memory_space}};
-  const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  return {text.begin(), text.end()};
-}
-
-Introduction decode(const Blob& blob) {
-  const auto json = nlohmann::json::parse(blob.begin(), blob.end());
-  Introduction theirs;
-  theirs.member.job_rank = json.at("rank").get<int>();
-  theirs.member.host = json.at("host").get<std::string>();
-  theirs.member.pid = json.at("pid").get<std::int64_t>();
-  theirs.endpoint.address = json.at("address").get<std::string>();
-  theirs.endpoint.port = json.at("port").get<std::uint16_t>();
-  theirs.lanes = json.at("lanes").get<int>();
-  theirs.transport = json.at("transport").get<int>();
-  theirs.memory_space = json.at("space").get<std::string>();
-  return theirs;
-}
 
 void check(const ConnectOptions& options) {
   const auto demand = [&](bool holds, const char* what, const auto& found, const char* expected) {
@@ -64,6 +33,8 @@ void check(const ConnectOptions& options) {
   demand(options.rank >= 0 && options.rank < options.world_size, "rank", options.rank,
          "0 to world_size - 1");
   demand(options.lanes >= 1 && options.lanes <= 16, "lanes", options.lanes, "1 to 16");
+  demand(options.connections >= 1 && options.connections <= 16, "connections", options.connections,
+         "1 to 16");
   demand(options.connect_timeout.count() > 0, "connect_timeout", options.connect_timeout.count(),
          "a positive time");
   demand(options.operation_timeout.count() > 0, "operation_timeout",
@@ -120,27 +91,32 @@ class StoreHome final : public Home {
   std::string address_;
 };
 
-std::vector<Introduction> StoreHome::introduce(const std::string& name, const std::vector<int>& ranks,
-                                             const tcp::Endpoint& endpoint) {
+std::vector<Introduction> StoreHome::introduce(const std::string& name,
+                                               const std::vector<int>& ranks,
+                                               const tcp::Endpoint& endpoint) {
   Introduction mine;
   mine.member = {job_->self().rank, this_host(), getpid()};
   mine.endpoint = endpoint;
   mine.lanes = options_.lanes;
+  mine.connections = options_.connections;
   mine.transport = static_cast<int>(options_.transport);
   mine.memory_space = memory_space();
   std::vector<Introduction> all;
   for (const Blob& blob : job_->store().exchange("comm/" + name + "/introduction", ranks,
                                                  encode(mine), options_.connect_timeout)) {
-    all.push_back(decode(blob));
-    if (all.back().lanes != mine.lanes) {
-      fail<Mismatch>("connect: rank {} has {} lanes, rank {} has {}; set the same on all ranks",
-                     mine.member.job_rank, mine.lanes, all.back().member.job_rank,
-                     all.back().lanes);
-    }
+    all.push_back(decode_introduction(blob));
+    const auto demand_same = [&](const char* what, int ours, int theirs) {
+      if (ours == theirs) return;
+      fail<Mismatch>("connect: rank {} has {} {}, rank {} has {}; set the same on all ranks",
+                     mine.member.job_rank, ours, what, all.back().member.job_rank, theirs);
+    };
+    demand_same("lanes", mine.lanes, all.back().lanes);
+    demand_same("connections a lane", mine.connections, all.back().connections);
     if (all.back().transport != mine.transport) {
-      fail<Mismatch>("connect: rank {} and rank {} were told different transports (WEFT_TRANSPORT "
-                     "or --transport); set the same on all ranks",
-                     mine.member.job_rank, all.back().member.job_rank);
+      fail<Mismatch>(
+          "connect: rank {} and rank {} were told different transports (WEFT_TRANSPORT "
+          "or --transport); set the same on all ranks",
+          mine.member.job_rank, all.back().member.job_rank);
     }
   }
   return all;
@@ -174,8 +150,8 @@ std::shared_ptr<shm::Host> StoreHome::share_memory(const std::string& name,
 }
 
 std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
-                                                  const std::vector<int>& ranks, int rank,
-                                                  bool whole_job) {
+                                                    const std::vector<int>& ranks, int rank,
+                                                    bool whole_job) {
   tcp::Listener listener(address_);
   const std::vector<Introduction> all = introduce(name, ranks, listener.endpoint());
   check_reachable(all);
@@ -184,6 +160,7 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
   form.rank = rank;
   form.size = static_cast<int>(ranks.size());
   form.lanes = options_.lanes;
+  form.connections = options_.connections;
   form.names = ranks;
   form.timeout = options_.connect_timeout;
   form.check = [&] {
@@ -212,21 +189,25 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
     if (host) mesh = shm::make_mixed_mesh(host, std::move(mesh));
   }
   // Nobody goes on before everybody stands: whoever cannot join fails all.
-  job_->store().exchange("comm/" + name + "/ready", ranks, {}, options_.connect_timeout);
+  const std::vector<Blob> clocks = job_->store().exchange(
+      "comm/" + name + "/ready", ranks, clock_to_show(options_), options_.connect_timeout);
 
   Settings settings;
   settings.lanes = options_.lanes;
   settings.algorithm = options_.algorithm;
   if (mesh->memory() != nullptr) settings.costs = kMemoryCosts;
   settings.engine.operation_timeout = options_.operation_timeout;
+  settings.trace = trace_options(options_);
   settings.engine.crowded = here > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
   auto impl = std::make_unique<Communicator::Impl>(
       std::move(mesh), make_store_supervisor(job_, name, whole_job, std::move(members), rank),
       std::make_shared<StoreHome>(job_, options_, address_), settings);
   impl->name = name;
   if (host) impl->symmetric = std::make_shared<SymmetricHeap>(host);
+  open_trace(*impl, job_->identity().job_id);
   job_->enlist(impl->engine.get());
   impl->before_close = [job = job_, engine = impl->engine.get()] { job->dismiss(engine); };
+  if (whole_job) align_clocks(*impl, job_, clocks);
   return impl;
 }
 
@@ -234,7 +215,9 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
 
 Communicator Communicator::connect(const ConnectOptions& options) {
   check(options);
-  if (options.world_size == 1 && options.store_port == 0) return self();
+  if (options.world_size == 1 && options.store_port == 0) {
+    return std::move(make_in_process(1, trace_options(options)).front());
+  }
   JobIdentity identity;
   identity.job_id = options.job_id;
   identity.epoch = options.epoch;

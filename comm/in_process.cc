@@ -2,10 +2,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "comm/impl.h"
 #include "comm/rendezvous/wire.h"
+#include "comm/tracing.h"
 #include "comm/transport/inproc/mesh.h"
 
 namespace weft::comm {
@@ -28,16 +30,20 @@ class SharedHome final : public Home {
       settings.hosts = std::make_shared<const HostMap>(host_map_of_group(*settings.hosts, members));
     }
     return make(group_->child(key, static_cast<int>(members.size())), std::move(chosen), rank,
-                settings);
+                settings, key);
   }
 
   static std::unique_ptr<Communicator::Impl> make(const std::shared_ptr<SharedGroup>& group,
                                                   std::vector<Member> members, int rank,
-                                                  const Settings& settings) {
-    return std::make_unique<Communicator::Impl>(
+                                                  const Settings& settings,
+                                                  const std::string& name) {
+    auto impl = std::make_unique<Communicator::Impl>(
         inproc::make_mesh(group->world(), rank),
         make_shared_supervisor(group, std::move(members), rank),
         std::make_shared<SharedHome>(group), settings);
+    impl->name = name;
+    open_trace(*impl, fmt::format("process {}", getpid()));
+    return impl;
   }
 
  private:
@@ -46,8 +52,8 @@ class SharedHome final : public Home {
 
 }  // namespace
 
-std::vector<Communicator> Communicator::in_process(int world_size,
-                                                   std::shared_ptr<const HostMap> hosts) {
+std::vector<Communicator> make_in_process(int world_size, const trace::Options& trace,
+                                          std::shared_ptr<const HostMap> hosts) {
   if (world_size < 1 || world_size > 1024) {
     fail<InvalidArgument>("in_process: world_size is {}, expected 1 to 1024", world_size);
   }
@@ -61,13 +67,22 @@ std::vector<Communicator> Communicator::in_process(int world_size,
   Settings settings;
   settings.costs = kMemoryCosts;
   settings.hosts = std::move(hosts);
+  settings.trace = trace;
   settings.engine.crowded =
       static_cast<unsigned>(world_size) > std::max(1u, std::thread::hardware_concurrency());
+  static std::atomic<int> worlds{0};  // names keep them apart in traces
+  const int number = ++worlds;
+  const std::string name = number == 1 ? "world" : fmt::format("world-{}", number);
   std::vector<Communicator> world;
   for (int r = 0; r < world_size; ++r) {
-    world.emplace_back(SharedHome::make(group, members, r, settings));
+    world.emplace_back(SharedHome::make(group, members, r, settings, name));
   }
   return world;
+}
+
+std::vector<Communicator> Communicator::in_process(int world_size,
+                                                   std::shared_ptr<const HostMap> hosts) {
+  return make_in_process(world_size, trace::Options::from_environment(), std::move(hosts));
 }
 
 Communicator Communicator::self() { return std::move(in_process(1).front()); }

@@ -31,6 +31,10 @@ struct Planned {
 // `where`.
 void check_algorithm(std::string_view name, const std::string& where);
 
+// How a call may be carried out. by_messages: never on memory. compressed: by messages of halves
+// (CallOptions::wire), and an all-reduce must complete each chunk on one rank.
+enum class Way : std::uint8_t { any, by_messages, compressed };
+
 class Planner {
  public:
   // `scratch`: of one half of each rank's shared scratch; 0 where memory is not shared.
@@ -38,11 +42,11 @@ class Planner {
           const LinkCosts& costs, Bytes scratch, bool crowded,
           std::shared_ptr<const HostMap> hosts = nullptr);
 
-  // `bytes`: of the wide buffer, the same on all ranks. `algorithm`: the call's own wish, or empty;
-  // it must support the problem, while the communicator's default gives way where it does not.
-  // by_messages: never on memory.
+  // `bytes`: of the wide buffer as it travels, the same on all ranks. `algorithm`: the call's own
+  // wish, or empty; it must support the problem, while the communicator's default gives way where
+  // it does not.
   Planned plan(Collective collective, int root, Bytes bytes, std::string_view algorithm,
-               bool by_messages = false);
+               Way way = Way::any);
   // One message of so many bytes.
   std::shared_ptr<const Plan> message(bool sends, int peer, Bytes bytes);
 
@@ -52,7 +56,7 @@ class Planner {
     std::int32_t root;
     std::int64_t bytes;
     std::int32_t algorithm;  // wished for, or -1
-    bool by_messages;
+    Way way;
     bool operator==(const Request&) const = default;
   };
   struct RequestHash {
@@ -74,10 +78,10 @@ class Planner {
     auto operator<=>(const MemoryKey&) const = default;
   };
 
-  std::string_view wish(const Problem& problem, std::int32_t wished) const;
-  Choice pick(const Problem& problem, Bytes bytes, std::int32_t wished) const;
+  std::string_view wish(const Problem& problem, std::int32_t wished, Way way) const;
+  Choice pick(const Problem& problem, Bytes bytes, std::int32_t wished, Way way) const;
   std::string describe_hosts() const;
-  Planned by_messages(const Problem& problem, Bytes bytes, std::int32_t wished);
+  Planned by_messages(const Problem& problem, Bytes bytes, std::int32_t wished, Way way);
   std::optional<Planned> on_memory(const Problem& problem, Bytes bytes, std::int32_t wished);
   MemoryPlans lower_to_memory(const Problem& problem, std::string_view algorithm) const;
   Schedule lower(Problem problem, const Choice& choice) const;

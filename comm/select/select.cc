@@ -191,13 +191,14 @@ std::string_view choose_on_memory(const Problem& problem, Bytes bytes, bool crow
   return shares && bytes.value * problem.world_size > one_shot_bytes ? "two_shot" : "direct";
 }
 
-Choice choose(const Problem& problem, Bytes bytes, int lanes, const LinkCosts& costs,
+Choice choose(const Problem& problem, Bytes bytes, int lanes, const LinkCosts& costs, bool once,
               const LinkCosts& inside) {
   WEFT_ASSERT(bytes >= Bytes(0), "sizes are not negative");
   std::string_view best;
   double best_seconds = std::numeric_limits<double>::infinity();
   for (const Algorithm& algorithm : algorithms()) {
     if (!algorithm.supports(problem)) continue;
+    if (once && !completes_once(algorithm, problem)) continue;
     const bool one_shot =
         algorithm.name == "direct" &&
         (problem.collective == Collective::all_reduce || problem.collective == Collective::reduce);

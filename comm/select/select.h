@@ -31,11 +31,12 @@ inline constexpr LinkCosts kSocketCosts{6e-6, 3e-6, 1.0 / 6e9, 1.0 / 10e9};
 inline constexpr LinkCosts kMemoryCosts{1e-6, 3e-7, 1.0 / 10e9, 1.0 / 10e9};
 
 // `bytes`: of the wide buffer (wide_buffer()) as a whole; of all_to_all, which knows only its own
-// side, it is ignored. `problem.rank` is ignored.
+// side, it is ignored. `problem.rank` is ignored. `once`: only among completes_once().
 // Where problem.hosts tells of several hosts, `costs` are those of one host's link to the others,
 // shared by its ranks, and `inside` those between two ranks of one host.
 Choice choose(const Problem& problem, Bytes bytes, int lanes = 1,
-              const LinkCosts& costs = kSocketCosts, const LinkCosts& inside = kMemoryCosts);
+              const LinkCosts& costs = kSocketCosts, bool once = false,
+              const LinkCosts& inside = kMemoryCosts);
 
 // Where all ranks can address each other's memory; `bytes` as in choose(). crowded: ranks share
 // cores, so that waiting for one another takes microseconds.
