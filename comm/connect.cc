@@ -10,7 +10,6 @@
 #include "comm/introduction.h"
 #include "comm/job.h"
 #include "comm/join_memory.h"
-#include "comm/memory_space.h"
 #include "comm/rendezvous/wire.h"
 #include "comm/tracing.h"
 #include "comm/transport/shm/host.h"
@@ -85,6 +84,10 @@ class StoreHome final : public Home {
                                       const tcp::Endpoint& endpoint);
   std::shared_ptr<shm::Host> share_memory(const std::string& name, const std::vector<int>& ranks,
                                           int rank, const std::vector<Introduction>& all);
+  std::unique_ptr<Mesh> form_mesh(const std::string& name, const std::vector<int>& ranks, int rank,
+                                  const std::vector<Introduction>& all, tcp::Listener listener,
+                                  const std::shared_ptr<shm::Host>& host);
+  Settings settings_for(const std::vector<Introduction>& all, const Mesh& mesh) const;
 
   std::shared_ptr<Job> job_;
   ConnectOptions options_;
@@ -100,7 +103,7 @@ std::vector<Introduction> StoreHome::introduce(const std::string& name,
   mine.lanes = options_.lanes;
   mine.connections = options_.connections;
   mine.transport = static_cast<int>(options_.transport);
-  mine.memory_space = memory_space();
+  mine.locality = this_locality();
   std::vector<Introduction> all;
   for (const Blob& blob : job_->store().exchange("comm/" + name + "/introduction", ranks,
                                                  encode(mine), options_.connect_timeout)) {
@@ -133,7 +136,7 @@ std::shared_ptr<shm::Host> StoreHome::share_memory(const std::string& name,
   candidates.required = options_.transport == TransportKind::shm;
   const Introduction& mine = all[static_cast<std::size_t>(rank)];
   for (std::size_t r = 0; r < all.size(); ++r) {
-    if (all[r].memory_space == mine.memory_space) {
+    if (all[r].locality.key == mine.locality.key) {
       if (static_cast<int>(r) == rank) candidates.self = static_cast<int>(candidates.ranks.size());
       candidates.ranks.push_back(static_cast<int>(r));
     } else if (candidates.required) {
@@ -149,16 +152,16 @@ std::shared_ptr<shm::Host> StoreHome::share_memory(const std::string& name,
   });
 }
 
-std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
-                                                    const std::vector<int>& ranks, int rank,
-                                                    bool whole_job) {
-  tcp::Listener listener(address_);
-  const std::vector<Introduction> all = introduce(name, ranks, listener.endpoint());
-  check_reachable(all);
-  const std::shared_ptr<shm::Host> host = share_memory(name, ranks, rank, all);
+// Shared memory to the ranks of this host, where there is `host`; TCP to the others.
+std::unique_ptr<Mesh> StoreHome::form_mesh(const std::string& name, const std::vector<int>& ranks,
+                                           int rank, const std::vector<Introduction>& all,
+                                           tcp::Listener listener,
+                                           const std::shared_ptr<shm::Host>& host) {
+  const auto size = static_cast<int>(ranks.size());
+  if (host && host->group()->size() == size) return shm::make_mesh(host, size, options_.lanes);
   tcp::FormOptions form;
   form.rank = rank;
-  form.size = static_cast<int>(ranks.size());
+  form.size = size;
   form.lanes = options_.lanes;
   form.connections = options_.connections;
   form.names = ranks;
@@ -169,36 +172,49 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
       throw_error(verdict.code, verdict.message);
     }
   };
-  std::vector<Member> members;
-  int here = 0;
-  for (const Introduction& one : all) {
-    form.endpoints.push_back(one.endpoint);
-    members.push_back(one.member);
-    here += one.member.host == this_host() ? 1 : 0;
+  for (const Introduction& one : all) form.endpoints.push_back(one.endpoint);
+  form.apart.resize(ranks.size());
+  for (int m = 0; host && m < host->group()->size(); ++m) {
+    form.apart[static_cast<std::size_t>(host->group()->rank_of(m))] = true;
   }
   const auto greeter = make_greeter(job_->identity(), job_->self(), name, ranks);
-  std::unique_ptr<Mesh> mesh;
-  if (host && host->group()->size() == form.size) {
-    mesh = shm::make_mesh(host, form.size, form.lanes);
-  } else {
-    form.apart.resize(ranks.size());
-    for (int m = 0; host && m < host->group()->size(); ++m) {
-      form.apart[static_cast<std::size_t>(host->group()->rank_of(m))] = true;
-    }
-    mesh = std::move(listener).form(form, *greeter);
-    if (host) mesh = shm::make_mixed_mesh(host, std::move(mesh));
+  auto mesh = std::move(listener).form(form, *greeter);
+  return host ? shm::make_mixed_mesh(host, std::move(mesh)) : std::move(mesh);
+}
+
+Settings StoreHome::settings_for(const std::vector<Introduction>& all, const Mesh& mesh) const {
+  Settings settings;
+  settings.lanes = options_.lanes;
+  settings.algorithm = options_.algorithm;
+  if (mesh.memory() != nullptr) settings.costs = kMemoryCosts;
+  settings.engine.operation_timeout = options_.operation_timeout;
+  settings.trace = trace_options(options_);
+  std::vector<Locality> localities;
+  int on_this_machine = 0;
+  for (const Introduction& one : all) {
+    localities.push_back(one.locality);
+    on_this_machine += one.member.host == this_host() ? 1 : 0;
   }
+  settings.engine.crowded = on_this_machine > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
+  settings.hosts = std::make_shared<const HostMap>(make_host_map(localities));
+  return settings;
+}
+
+std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
+                                                    const std::vector<int>& ranks, int rank,
+                                                    bool whole_job) {
+  tcp::Listener listener(address_);
+  const std::vector<Introduction> all = introduce(name, ranks, listener.endpoint());
+  check_reachable(all);
+  const std::shared_ptr<shm::Host> host = share_memory(name, ranks, rank, all);
+  auto mesh = form_mesh(name, ranks, rank, all, std::move(listener), host);
   // Nobody goes on before everybody stands: whoever cannot join fails all.
   const std::vector<Blob> clocks = job_->store().exchange(
       "comm/" + name + "/ready", ranks, clock_to_show(options_), options_.connect_timeout);
 
-  Settings settings;
-  settings.lanes = options_.lanes;
-  settings.algorithm = options_.algorithm;
-  if (mesh->memory() != nullptr) settings.costs = kMemoryCosts;
-  settings.engine.operation_timeout = options_.operation_timeout;
-  settings.trace = trace_options(options_);
-  settings.engine.crowded = here > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
+  std::vector<Member> members;
+  for (const Introduction& one : all) members.push_back(one.member);
+  const Settings settings = settings_for(all, *mesh);
   auto impl = std::make_unique<Communicator::Impl>(
       std::move(mesh), make_store_supervisor(job_, name, whole_job, std::move(members), rank),
       std::make_shared<StoreHome>(job_, options_, address_), settings);

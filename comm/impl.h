@@ -108,6 +108,7 @@ struct Communicator::Impl {
 
   // Picks what carries the call out, and says so in `call`.
   Planned plan_of(Call& call, Bytes wide_bytes, std::string_view algorithm, Way way);
+  Bytes round_bytes(Collective collective) const;
   Prepared bind(const Request& request);
   Prepared bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
                 std::span<const Elems> output_blocks, const Buffers& buffers, CallOptions options);

@@ -12,7 +12,7 @@ Blob encode(const Introduction& mine) {
       {"pid", mine.member.pid},          {"address", mine.endpoint.address},
       {"port", mine.endpoint.port},      {"lanes", mine.lanes},
       {"connections", mine.connections}, {"transport", mine.transport},
-      {"space", mine.memory_space}};
+      {"locality", mine.locality}};
   const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return {text.begin(), text.end()};
 }
@@ -29,7 +29,7 @@ Introduction decode_introduction(std::span<const std::uint8_t> bytes) {
     theirs.lanes = json.at("lanes").get<int>();
     theirs.connections = json.at("connections").get<int>();
     theirs.transport = json.at("transport").get<int>();
-    theirs.memory_space = json.at("space").get<std::string>();
+    theirs.locality = json.at("locality").get<Locality>();
     return theirs;
   } catch (const nlohmann::json::exception& error) {
     fail<Corrupt>(

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "comm/impl.h"
+#include "comm/locality.h"
 #include "comm/transport/tcp/form.h"
 
 namespace weft::comm {
@@ -14,8 +15,8 @@ struct Introduction {
   tcp::Endpoint endpoint;
   int lanes = 1;
   int connections = 1;
-  int transport = 0;         // TransportKind
-  std::string memory_space;  // ranks with the same can share memory
+  int transport = 0;  // TransportKind
+  Locality locality;
 };
 
 Blob encode(const Introduction& mine);

@@ -29,13 +29,20 @@ Planned Communicator::Impl::plan_of(Call& call, Bytes wide_bytes, std::string_vi
   return planned;
 }
 
+// Data that only leave the root are copied in by it and out by the others at the same time, round
+// by round; where ranks wait long for one another, fewer rounds are better.
+Bytes Communicator::Impl::round_bytes(Collective collective) const {
+  const bool one_way = collective == Collective::broadcast || collective == Collective::scatter;
+  return one_way && !settings.engine.crowded ? settings.scratch / 4 : settings.scratch;
+}
+
 Prepared Communicator::Impl::bind(const Request& request) {
   Call call = request.call;
   const Planned planned = plan_of(call, request.wide_bytes, request.algorithm, Way::any);
   if (!planned.plan) {
     Prepared prepared{engine->acquire(planned.memory.by_scratch.get()), request.buffers};
     prepared.operation->bind_memory_uniform(planned.memory, call, request.input_block,
-                                            request.output_block, settings.scratch,
+                                            request.output_block, round_bytes(call.collective),
                                             planned.chooses);
     return prepared;
   }
@@ -197,7 +204,7 @@ Request Communicator::Impl::all_to_all(ConstView input, View output, CallOptions
   check_algorithm(options.algorithm, "all_to_all");
   check.no_wire(options);
   return {make_call(Collective::all_to_all, input.dtype, block),
-          Bytes(0),
+          bytes_of(input.count, input.dtype),
           block,
           block,
           {input.data, output.data},

@@ -30,7 +30,7 @@ Prepared Communicator::Impl::bind(Call call, Bytes wide_bytes, std::span<const E
   if (!planned.plan) {
     Prepared prepared{engine->acquire(planned.memory.by_scratch.get()), buffers};
     prepared.operation->bind_memory_blocks(planned.memory, call, input_blocks, output_blocks,
-                                           settings.scratch);
+                                           round_bytes(call.collective));
     return prepared;
   }
   Prepared prepared{engine->acquire(planned.plan.get()), buffers};

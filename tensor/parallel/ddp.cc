@@ -231,8 +231,9 @@ void Ddp::Impl::wait_all() {
   times_.exposed = Clock::now() - start;
 }
 
-// In memory that the other ranks of the host address directly, where there is such: buckets are then
-// reduced where they are. All ranks pack the same, and so allocate the same, in the same order.
+// In memory that the other ranks of the host address directly, where there is such: buckets are
+// then reduced where they are. All ranks pack the same, and so allocate the same, in the same
+// order.
 std::vector<Bucket> Ddp::Impl::packed(std::span<const std::int32_t> order) {
   const BucketMemory symmetric = [&](Bytes bytes) {
     auto memory = std::make_shared<comm::SymmetricMemory>(communicator_.allocate_symmetric(bytes));

@@ -139,7 +139,7 @@ std::vector<Bytes> introduction_seeds() {
   Introduction mine;
   mine.member = {3, "somewhere", 1234};
   mine.endpoint = {"127.0.0.1", 4000};
-  mine.memory_space = "abc";
+  mine.locality.key = "abc";
   return {encode(mine)};
 }
 
