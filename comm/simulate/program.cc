@@ -127,7 +127,7 @@ class Appender {
         const std::int32_t length = programs_.nodes.back().chunks;
         const std::int32_t out = add_node(NodeKind::send, reduces ? step.from : step.to);
         put_on_link(out, step.send_peer, true);
-        wait_for(out, {id, 0, length, length});
+        wait_for(out, {.node = id, .shift = 0, .mine = length, .theirs = length});
         id = out;  // what comes after waits for the send
       }
     } else if (step.kind == StepKind::send) {
@@ -155,6 +155,9 @@ class Appender {
         return;
       }
     }
+    const Node& earlier = programs_.nodes[static_cast<std::size_t>(wait.node)];
+    wait.link = earlier.link;
+    wait.index = earlier.index;
     programs_.waits.push_back(wait);
     ++node.waits;
   }
@@ -169,7 +172,7 @@ class Appender {
         for_each_touched(other, [&](std::int32_t first2, std::int32_t count2, bool writes2) {
           if (!writes && !writes2) return;
           if (first + count <= first2 || first2 + count2 <= first) return;
-          wait_for(id, {node, first - first2, count, count2});
+          wait_for(id, {.node = node, .shift = first - first2, .mine = count, .theirs = count2});
         });
       });
     }
@@ -202,7 +205,8 @@ class Appender {
       if (node.dependents++ == 0) {
         node.first_dependent = static_cast<std::int32_t>(programs_.dependents.size());
       }
-      programs_.dependents.push_back(later);
+      programs_.dependents.push_back(
+          {later, programs_.nodes[static_cast<std::size_t>(later)].link});
     }
   }
 

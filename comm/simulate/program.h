@@ -13,6 +13,7 @@
 
 #include "comm/algorithms/algorithms.h"
 #include "comm/schedule/schedule.h"
+#include "comm/simulate/big_vector.h"
 
 namespace weft::comm::simulate {
 
@@ -25,6 +26,14 @@ struct Wait {
   std::int32_t shift;
   std::int32_t mine;
   std::int32_t theirs;
+  std::int32_t link = -1;  // as the node's, so that it need not be looked at
+  std::int32_t index = 0;
+};
+
+// A node that waits for another, and its link (-1: it is a local step).
+struct Dependent {
+  std::int32_t node;
+  std::int32_t link;
 };
 
 // A step, or one half of a fused one.
@@ -73,13 +82,13 @@ struct Programs {
   std::int32_t blocks = 1;            // of the wide side
   std::int32_t chunks_per_block = 1;  // untiled
   bool rotates = false;  // one program for all: peers and chunks are relative to the rank
-  std::vector<Node> nodes;
-  std::vector<Wait> waits;
-  std::vector<std::int32_t> dependents;  // nodes, as waits' are: into `nodes`
-  std::vector<LinkList> links;
-  std::vector<std::int32_t> order;  // nodes of links
+  BigVector<Node> nodes;
+  BigVector<Wait> waits;
+  BigVector<Dependent> dependents;
+  BigVector<LinkList> links;
+  BigVector<std::int32_t> order;  // nodes of links
   std::vector<Piece> pieces;
-  std::vector<RankProgram> ranks;  // one where `rotates`
+  BigVector<RankProgram> ranks;  // one where `rotates`
 
   const RankProgram& of(std::int32_t rank) const {
     return ranks[rotates ? 0 : static_cast<std::size_t>(rank)];

@@ -216,20 +216,16 @@ void RankRun::complete(std::int32_t rank, Head what, double time) {
   const Node& node = node_of(what.node);
   const auto first = static_cast<std::size_t>(node.first_dependent);
   for (std::size_t k = 0; k < static_cast<std::size_t>(node.dependents); ++k) {
-    const std::int32_t later = programs_.dependents[first + k];
-    const Node& waiting = node_of(later);
-    if (waiting.link < 0) {
+    const auto [later, link] = programs_.dependents[first + k];
+    if (link < 0) {
       try_local(rank, later, time);
       continue;
     }
-    const auto queues = mine.first_queue + static_cast<std::uint32_t>(waiting.link * lanes_);
+    const auto queues = mine.first_queue + static_cast<std::uint32_t>(link * lanes_);
     for (auto id = queues; id < queues + static_cast<std::uint32_t>(lanes_); ++id) {
       const Queue& queue = queues_[id];
-      const bool other = queue.blocking_node >= 0 &&
-                         (queue.blocking_node != what.node || queue.blocking_tile != what.tile);
-      if (other || queue.next >= queue.end) continue;
-      if (!queue.sends && queue.arrived <= queue.next) continue;
-      if (head_of(queue).node != later) continue;
+      // Heads that wait for something else, or for nothing any more, have their event to come.
+      if (queue.blocking_node != what.node || queue.blocking_tile != what.tile) continue;
       if (node.kind == NodeKind::send) {
         poll_later(id, time);
       } else {
@@ -266,7 +262,7 @@ double RankRun::ready_time(std::int32_t rank, Head head, Head& blocking) const {
       first = static_cast<std::int32_t>(std::max<std::int64_t>(begin, 0) / wait.theirs);
       earlier.tile = static_cast<std::int32_t>((end - 1) / wait.theirs);
     }
-    ready = std::max(ready, done_time(at(rank), earlier, first));
+    ready = std::max(ready, done_time(at(rank), wait, earlier, first));
     if (ready == kNever) {
       blocking = earlier;
       break;
@@ -277,18 +273,18 @@ double RankRun::ready_time(std::int32_t rank, Head head, Head& blocking) const {
 
 // When the tiles `first` .. earlier.tile of a node are complete; kNever if that is not known, and
 // then `earlier` becomes one that is not.
-double RankRun::done_time(const Rank& rank, Head& earlier, std::int32_t first) const {
-  const Node& node = node_of(earlier.node);
-  if (node.link < 0) {
-    const Local& local = locals_[rank.first_local + static_cast<std::size_t>(node.index)];
+double RankRun::done_time(const Rank& rank, const Wait& wait, Head& earlier,
+                          std::int32_t first) const {
+  if (wait.link < 0) {
+    const Local& local = locals_[rank.first_local + static_cast<std::size_t>(wait.index)];
     return local.done > earlier.tile ? 0 : kNever;
   }
-  const auto queues = rank.first_queue + static_cast<std::uint32_t>(node.link * lanes_);
+  const auto queues = rank.first_queue + static_cast<std::uint32_t>(wait.link * lanes_);
   double done = 0;
   // On each lane the last of these tiles counts.
   const std::int32_t last = earlier.tile;
   for (std::int32_t tile = last; tile >= first && tile > last - lanes_; --tile) {
-    const std::int64_t k = std::int64_t{node.index} * tiles_ + tile;
+    const std::int64_t k = std::int64_t{wait.index} * tiles_ + tile;
     const std::int64_t position = lanes_ == 1 ? k : k / lanes_;
     const auto lane = static_cast<std::uint32_t>(k - position * lanes_);
     const Queue& queue = queues_[queues + lane];

@@ -10,6 +10,7 @@
 #include <limits>
 #include <vector>
 
+#include "comm/simulate/big_vector.h"
 #include "comm/simulate/event_queue.h"
 #include "comm/simulate/links.h"
 #include "comm/simulate/network.h"
@@ -56,7 +57,7 @@ class RankRun {
   enum class What : std::uint32_t { arrival, poll, local, start, check };
 
   // The messages of one pair of ranks on one lane in one direction.
-  struct Queue {
+  struct alignas(64) Queue {
     double free_at = 0;  // when the transfer in progress lets go
     std::int32_t rank = 0;
     std::int32_t peer = 0;
@@ -65,7 +66,8 @@ class RankRun {
     std::int32_t next = 0;     // position at the head
     std::int32_t arrived = 0;  // of receives
     std::uint32_t other = 0;   // the queue at the other end
-    // The tile that the head is known to wait for; node -1: not known, or it waits for nothing.
+    // The tile that the head is known to wait for; node -1: it waits for no
+    // tile, or nobody has looked at it yet.
     std::int32_t blocking_node = -1;
     std::int32_t blocking_tile = 0;
     std::int16_t lane = 0;
@@ -120,7 +122,7 @@ class RankRun {
   void complete(std::int32_t rank, Head what, double time);
   double head_ready_time(Queue& queue, Head head) const;
   double ready_time(std::int32_t rank, Head head, Head& blocking) const;
-  double done_time(const Rank& rank, Head& earlier, std::int32_t first) const;
+  double done_time(const Rank& rank, const Wait& wait, Head& earlier, std::int32_t first) const;
   double compute(std::int32_t rank, double earliest, double cost);
 
   const Rank& at(std::int32_t rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
@@ -149,9 +151,9 @@ class RankRun {
   std::int32_t tiles_;
   std::int32_t lanes_;
   EventQueue events_;
-  std::vector<Rank> ranks_;
-  std::vector<Queue> queues_;
-  std::vector<Local> locals_;
+  BigVector<Rank> ranks_;
+  BigVector<Queue> queues_;
+  BigVector<Local> locals_;
   std::vector<std::vector<double>> pools_;  // of cores that ranks share: when each is free
   std::int64_t messages_ = 0;
   std::int64_t events_count_ = 0;
