@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "comm/impl.h"
+#include "comm/transport/memory/group.h"
 #include "comm/work_state.h"
 
 namespace weft::comm {
@@ -11,11 +12,20 @@ namespace weft::comm {
 namespace {
 constexpr std::chrono::milliseconds kThrownWait{500};
 constexpr std::chrono::milliseconds kAbortWait{300};
+
+Settings with_scratch(Settings settings, const Mesh& mesh) {
+  const memory::Group* group = mesh.memory();
+  settings.scratch =
+      Bytes(group == nullptr ? 0 : static_cast<std::int64_t>(group->layout().scratch_bytes()));
+  return settings;
+}
+
 }  // namespace
 
 std::optional<TransportKind> parse_transport(std::string_view name) {
   if (name == "auto" || name == "automatic") return TransportKind::automatic;
   if (name == "inproc") return TransportKind::inproc;
+  if (name == "shm") return TransportKind::shm;
   if (name == "tcp") return TransportKind::tcp;
   return std::nullopt;
 }
@@ -25,11 +35,12 @@ Communicator::Impl::Impl(std::unique_ptr<Mesh> mesh,
                          std::shared_ptr<Home> splits_from, const Settings& new_settings)
     : rank(mesh->rank()),
       size(mesh->size()),
-      settings(new_settings),
+      settings(with_scratch(new_settings, *mesh)),
       supervisor(std::move(group_supervisor)),
       home(std::move(splits_from)),
       engine(std::make_shared<Engine>(std::move(mesh), supervisor, new_settings.engine)),
-      planner(rank, size, new_settings.lanes, new_settings.algorithm, new_settings.costs),
+      planner(rank, size, new_settings.lanes, new_settings.algorithm, new_settings.costs,
+              settings.scratch, new_settings.engine.crowded),
       exceptions_at_birth(std::uncaught_exceptions()) {}
 
 // A rank that is thrown out of its work must not look as if it had finished.

@@ -17,6 +17,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -81,7 +82,9 @@ class Work {
   std::shared_ptr<State> state_;
 };
 
-enum class TransportKind { automatic, inproc, tcp };
+// automatic: shared memory between ranks of one host, TCP between hosts. shm: shared memory or
+// nothing. tcp: sockets everywhere.
+enum class TransportKind { automatic, inproc, shm, tcp };
 std::optional<TransportKind> parse_transport(std::string_view name);
 
 // How a rank joins. from_environment() reads what `weft run` (or a cluster's launcher) set: see
@@ -116,6 +119,29 @@ struct TrafficCounters {
   std::uint64_t bytes_sent = 0;  // payload
   std::uint64_t bytes_received = 0;
   std::uint64_t operations = 0;
+};
+
+// Memory of this rank that the other ranks of its host have mapped, too, and that collectives
+// therefore read and write where it is, instead of copying it through shared scratch. Aligned to
+// pages, zeroed. Use any part of it in calls on the communicator that made it; in other
+// communicators it is ordinary memory. It may outlive the communicator. Movable; not thread-safe.
+class SymmetricMemory {
+ public:
+  SymmetricMemory() = default;
+  std::byte* data() const { return memory_.get(); }
+  Bytes size() const { return size_; }
+  // As elements of T, as many as fit.
+  template <class T>
+  std::span<T> as() const {
+    return {reinterpret_cast<T*>(memory_.get()), size_.size() / sizeof(T)};
+  }
+
+  SymmetricMemory(std::shared_ptr<std::byte> memory, Bytes size)
+      : memory_(std::move(memory)), size_(size) {}
+
+ private:
+  std::shared_ptr<std::byte> memory_;
+  Bytes size_;
 };
 
 class Communicator {
@@ -207,6 +233,11 @@ class Communicator {
   // colour joins none and gets nothing. The new one has connections of its own and fails on its
   // own.
   std::optional<Communicator> split(int color, int key = 0);
+
+  // Collective: memory of `bytes` on every rank (the same everywhere) that ranks of one host address
+  // directly. Over TCP alone, and between threads, it is plain memory. Throws on all ranks alike:
+  // IoError naming the rank whose machine has too little memory, or where it cannot be mapped.
+  SymmetricMemory allocate_symmetric(Bytes bytes);
 
   // Fails every pending and later call here and on the other ranks with Aborted(reason). Never
   // blocks; the destructor waits (at most 300 ms) until the others have been told. A process that

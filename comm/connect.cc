@@ -9,8 +9,11 @@
 #include "comm/greeting.h"
 #include "comm/impl.h"
 #include "comm/job.h"
+#include "comm/join_memory.h"
+#include "comm/memory_space.h"
 #include "comm/rendezvous/wire.h"
 #include "comm/transport/tcp/form.h"
+#include "comm/transport/shm/host.h"
 #include "comm/transport/tcp/interface.h"
 
 namespace weft::comm {
@@ -24,12 +27,15 @@ struct Introduction {
   Member member;
   tcp::Endpoint endpoint;
   int lanes = 1;
+  int transport = 0;         // TransportKind
+  std::string memory_space;  // ranks with the same can share memory
 };
 
 Blob encode(const Introduction& mine) {
   const nlohmann::json json = {{"rank", mine.member.job_rank}, {"host", mine.member.host},
                                {"pid", mine.member.pid},       {"address", mine.endpoint.address},
-                               {"port", mine.endpoint.port},   {"lanes", mine.lanes}};
+                               {"port", mine.endpoint.port},   {"lanes", mine.lanes},
+                               {"transport", mine.transport},  {"space", mine.memory_space}};
   const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return {text.begin(), text.end()};
 }
@@ -43,6 +49,8 @@ Introduction decode(const Blob& blob) {
   theirs.endpoint.address = json.at("address").get<std::string>();
   theirs.endpoint.port = json.at("port").get<std::uint16_t>();
   theirs.lanes = json.at("lanes").get<int>();
+  theirs.transport = json.at("transport").get<int>();
+  theirs.memory_space = json.at("space").get<std::string>();
   return theirs;
 }
 
@@ -67,7 +75,7 @@ void check(const ConnectOptions& options) {
   demand(options.secret.size() == Secret().size(), "the secret's length", options.secret.size(),
          "32 bytes: start the program with `weft run`, or set WEFT_SECRET_FILE on every rank");
   demand(options.transport != TransportKind::inproc, "transport", "inproc",
-         "tcp or auto among processes; inproc is for Communicator::in_process()");
+         "auto, shm or tcp among processes; inproc is for Communicator::in_process()");
 }
 
 void check_reachable(const std::vector<Introduction>& all) {
@@ -84,9 +92,9 @@ void check_reachable(const std::vector<Introduction>& all) {
   }
 }
 
-class TcpHome final : public Home {
+class StoreHome final : public Home {
  public:
-  TcpHome(std::shared_ptr<Job> job, const ConnectOptions& options, std::string address)
+  StoreHome(std::shared_ptr<Job> job, const ConnectOptions& options, std::string address)
       : job_(std::move(job)), options_(options), address_(std::move(address)) {}
 
   // All members call this with the same key, members and (implied) rank order.
@@ -104,18 +112,22 @@ class TcpHome final : public Home {
  private:
   std::vector<Introduction> introduce(const std::string& name, const std::vector<int>& ranks,
                                       const tcp::Endpoint& endpoint);
+  std::shared_ptr<shm::Host> share_memory(const std::string& name, const std::vector<int>& ranks,
+                                          int rank, const std::vector<Introduction>& all);
 
   std::shared_ptr<Job> job_;
   ConnectOptions options_;
   std::string address_;
 };
 
-std::vector<Introduction> TcpHome::introduce(const std::string& name, const std::vector<int>& ranks,
+std::vector<Introduction> StoreHome::introduce(const std::string& name, const std::vector<int>& ranks,
                                              const tcp::Endpoint& endpoint) {
   Introduction mine;
   mine.member = {job_->self().rank, this_host(), getpid()};
   mine.endpoint = endpoint;
   mine.lanes = options_.lanes;
+  mine.transport = static_cast<int>(options_.transport);
+  mine.memory_space = memory_space();
   std::vector<Introduction> all;
   for (const Blob& blob : job_->store().exchange("comm/" + name + "/introduction", ranks,
                                                  encode(mine), options_.connect_timeout)) {
@@ -125,16 +137,49 @@ std::vector<Introduction> TcpHome::introduce(const std::string& name, const std:
                      mine.member.job_rank, mine.lanes, all.back().member.job_rank,
                      all.back().lanes);
     }
+    if (all.back().transport != mine.transport) {
+      fail<Mismatch>("connect: rank {} and rank {} were told different transports (WEFT_TRANSPORT "
+                     "or --transport); set the same on all ranks",
+                     mine.member.job_rank, all.back().member.job_rank);
+    }
   }
   return all;
 }
 
-std::unique_ptr<Communicator::Impl> TcpHome::make(const std::string& name,
+// The ranks of this host, if there are others on it and they may share memory.
+std::shared_ptr<shm::Host> StoreHome::share_memory(const std::string& name,
+                                                   const std::vector<int>& ranks, int rank,
+                                                   const std::vector<Introduction>& all) {
+  if (options_.transport == TransportKind::tcp) return nullptr;
+  MemoryCandidates candidates;
+  candidates.lanes = options_.lanes;
+  candidates.names = ranks;
+  candidates.required = options_.transport == TransportKind::shm;
+  const Introduction& mine = all[static_cast<std::size_t>(rank)];
+  for (std::size_t r = 0; r < all.size(); ++r) {
+    if (all[r].memory_space == mine.memory_space) {
+      if (static_cast<int>(r) == rank) candidates.self = static_cast<int>(candidates.ranks.size());
+      candidates.ranks.push_back(static_cast<int>(r));
+    } else if (candidates.required) {
+      fail<InvalidArgument>(
+          "rank {} ({}): connect: transport shm is for the ranks of one host, and rank {} ({}) "
+          "shares no memory with this one; use auto",
+          mine.member.job_rank, mine.member.host, all[r].member.job_rank, all[r].member.host);
+    }
+  }
+  return join_memory(candidates, [&](const std::string& what, const Blob& blob) {
+    return job_->store().exchange("comm/" + name + "/" + what, ranks, blob,
+                                  options_.connect_timeout);
+  });
+}
+
+std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
                                                   const std::vector<int>& ranks, int rank,
                                                   bool whole_job) {
   tcp::Listener listener(address_);
   const std::vector<Introduction> all = introduce(name, ranks, listener.endpoint());
   check_reachable(all);
+  const std::shared_ptr<shm::Host> host = share_memory(name, ranks, rank, all);
   tcp::FormOptions form;
   form.rank = rank;
   form.size = static_cast<int>(ranks.size());
@@ -155,19 +200,31 @@ std::unique_ptr<Communicator::Impl> TcpHome::make(const std::string& name,
     here += one.member.host == this_host() ? 1 : 0;
   }
   const auto greeter = make_greeter(job_->identity(), job_->self(), name, ranks);
-  std::unique_ptr<Mesh> mesh = std::move(listener).form(form, *greeter);
+  std::unique_ptr<Mesh> mesh;
+  if (host && host->group()->size() == form.size) {
+    mesh = shm::make_mesh(host, form.size, form.lanes);
+  } else {
+    form.apart.resize(ranks.size());
+    for (int m = 0; host && m < host->group()->size(); ++m) {
+      form.apart[static_cast<std::size_t>(host->group()->rank_of(m))] = true;
+    }
+    mesh = std::move(listener).form(form, *greeter);
+    if (host) mesh = shm::make_mixed_mesh(host, std::move(mesh));
+  }
   // Nobody goes on before everybody stands: whoever cannot join fails all.
   job_->store().exchange("comm/" + name + "/ready", ranks, {}, options_.connect_timeout);
 
   Settings settings;
   settings.lanes = options_.lanes;
   settings.algorithm = options_.algorithm;
+  if (mesh->memory() != nullptr) settings.costs = kMemoryCosts;
   settings.engine.operation_timeout = options_.operation_timeout;
   settings.engine.crowded = here > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
   auto impl = std::make_unique<Communicator::Impl>(
       std::move(mesh), make_store_supervisor(job_, name, whole_job, std::move(members), rank),
-      std::make_shared<TcpHome>(job_, options_, address_), settings);
+      std::make_shared<StoreHome>(job_, options_, address_), settings);
   impl->name = name;
+  if (host) impl->symmetric = std::make_shared<SymmetricHeap>(host);
   job_->enlist(impl->engine.get());
   impl->before_close = [job = job_, engine = impl->engine.get()] { job->dismiss(engine); };
   return impl;
@@ -188,7 +245,7 @@ Communicator Communicator::connect(const ConnectOptions& options) {
   const std::string address = tcp::choose_address(options.interface, job->store().local_address());
   std::vector<int> ranks(static_cast<std::size_t>(options.world_size));
   std::iota(ranks.begin(), ranks.end(), 0);
-  return Communicator(TcpHome(job, options, address).make("world", ranks, options.rank, true));
+  return Communicator(StoreHome(job, options, address).make("world", ranks, options.rank, true));
 }
 
 }  // namespace weft::comm

@@ -128,7 +128,7 @@ ConnectOptions ConnectOptions::from_environment() {
   if (const std::string name = text_of(env::kTransport); !name.empty()) {
     const auto kind = parse_transport(name);
     if (!kind) {
-      fail<InvalidArgument>("{}='{}': expected auto, inproc or tcp", env::kTransport, name);
+      fail<InvalidArgument>("{}='{}': expected auto, shm, tcp or inproc", env::kTransport, name);
     }
     options.transport = *kind;
   }

@@ -28,7 +28,7 @@ inline constexpr const char* kSecretFd = "WEFT_SECRET_FD";
 inline constexpr const char* kSecretFile = "WEFT_SECRET_FILE";
 
 // How to talk.
-inline constexpr const char* kTransport = "WEFT_TRANSPORT";  // auto, inproc, tcp
+inline constexpr const char* kTransport = "WEFT_TRANSPORT";  // auto, shm, tcp, inproc
 inline constexpr const char* kInterface = "WEFT_INTERFACE";  // "eth0" or a literal address
 inline constexpr const char* kAlgorithm = "WEFT_ALGORITHM";  // auto, ring, tree, ...
 inline constexpr const char* kLanes = "WEFT_LANES";          // connections a pair of ranks, 1 .. 16

@@ -13,7 +13,7 @@
 
 #include "comm/execute/supervisor.h"
 #include "comm/rendezvous/store.h"
-#include "comm/transport/inproc/world.h"
+#include "comm/transport/inproc/mesh.h"
 
 namespace weft::comm {
 

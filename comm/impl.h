@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "comm/execute/engine.h"
 #include "comm/group.h"
 #include "comm/planner.h"
+#include "comm/symmetric.h"
 
 namespace weft::comm {
 
@@ -32,6 +34,17 @@ struct Settings {
   std::string algorithm;
   LinkCosts costs = kSocketCosts;
   EngineOptions engine;
+  Bytes scratch;  // that a round of a collective on shared memory may use, of each rank; set below
+};
+
+// A checked call of equally long blocks. `algorithm` is the call's own wish.
+struct Request {
+  Call call;
+  Bytes wide_bytes;
+  Elems input_block;
+  Elems output_block;
+  Buffers buffers;
+  std::string_view algorithm;
 };
 
 // An operation that is checked and bound, with the buffers it is to run on.
@@ -54,24 +67,29 @@ struct Communicator::Impl {
   Planner planner;
   std::string name = "world";  // the same on all ranks, no other communicator's; keys splits
   std::uint32_t splits = 0;
+  std::shared_ptr<SymmetricHeap> symmetric;  // null where there is nothing to map
   int exceptions_at_birth;
   std::atomic<bool> aborted{false};  // by this rank
   std::function<void()> before_close = [] {};
 
-  void run(Prepared prepared) { engine->run(std::move(prepared.operation), prepared.buffers); }
+  void run(const Request& request);
+  void run(Prepared prepared) {
+    engine->release(engine->run(std::move(prepared.operation), prepared.buffers));
+  }
+  Work start(const Request& request) { return start(bind(request)); }
   Work start(Prepared prepared);
 
   // prepare.cc: check the arguments, throwing InvalidArgument, and bind. `where` of the messages is
   // "rank 2 (node7): all_reduce".
-  Prepared all_reduce(ConstView input, View output, ReduceOp op, CallOptions options);
-  Prepared reduce(ConstView input, View output, int root, ReduceOp op, CallOptions options);
-  Prepared broadcast(View buffer, int root, CallOptions options);
-  Prepared all_gather(ConstView input, View output, CallOptions options);
-  Prepared reduce_scatter(ConstView input, View output, ReduceOp op, CallOptions options);
-  Prepared gather(ConstView input, View output, int root, CallOptions options);
-  Prepared scatter(ConstView input, View output, int root, CallOptions options);
-  Prepared all_to_all(ConstView input, View output, CallOptions options);
-  Prepared barrier(CallOptions options);
+  Request all_reduce(ConstView input, View output, ReduceOp op, CallOptions options);
+  Request reduce(ConstView input, View output, int root, ReduceOp op, CallOptions options);
+  Request broadcast(View buffer, int root, CallOptions options);
+  Request all_gather(ConstView input, View output, CallOptions options);
+  Request reduce_scatter(ConstView input, View output, ReduceOp op, CallOptions options);
+  Request gather(ConstView input, View output, int root, CallOptions options);
+  Request scatter(ConstView input, View output, int root, CallOptions options);
+  Request all_to_all(ConstView input, View output, CallOptions options);
+  Request barrier(CallOptions options);
   Prepared message(bool sends, const void* input, void* output, Elems count, DType dtype, int peer);
   // prepare_v.cc
   Prepared all_gather_v(ConstView input, View output, std::span<const Elems> counts,
@@ -85,8 +103,7 @@ struct Communicator::Impl {
   Prepared all_to_all_v(ConstView input, std::span<const Elems> send_counts, View output,
                         std::span<const Elems> recv_counts, CallOptions options);
 
-  Prepared bind(Call call, Bytes wide_bytes, Elems input_block, Elems output_block,
-                const Buffers& buffers, CallOptions options);
+  Prepared bind(const Request& request);
   Prepared bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
                 std::span<const Elems> output_blocks, const Buffers& buffers, CallOptions options);
 };

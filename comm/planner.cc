@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "comm/algorithms/algorithms.h"
+#include "comm/passes/lower.h"
 #include "comm/passes/passes.h"
 #include "kernels/base/error.h"
 
@@ -16,6 +17,10 @@ constexpr std::size_t kPlansMax = 256;
 constexpr std::int64_t kSegmentBytes = 512
                                        << 10;  // of point-to-point messages: fits a core's cache
 constexpr std::int64_t kSegmentsMax = 4096;
+// Larger worlds send messages: a memory schedule is made from those of all ranks.
+constexpr int kMemoryWorldMax = 128;
+// Below this copying through scratch costs less than asking where all buffers are.
+constexpr std::int64_t kChooseBytes = 8 << 10;
 
 std::int32_t index_of(std::string_view name) {
   const auto all = algorithms();
@@ -42,46 +47,92 @@ void check_algorithm(std::string_view name, const std::string& where) {
 }
 
 Planner::Planner(int rank, int world_size, int lanes, std::string default_algorithm,
-                 const LinkCosts& costs)
+                 const LinkCosts& costs, Bytes scratch, bool crowded)
     : rank_(rank),
       world_size_(world_size),
       lanes_(lanes),
       default_algorithm_(default_algorithm == "auto" ? std::string()
                                                      : std::move(default_algorithm)),
-      costs_(costs) {}
+      costs_(costs),
+      scratch_(scratch),
+      crowded_(crowded) {}
 
 std::size_t Planner::RequestHash::operator()(const Request& request) const {
   std::uint64_t hash = static_cast<std::uint64_t>(request.bytes) * 0x9e3779b97f4a7c15ull;
   hash ^= (static_cast<std::uint64_t>(request.collective) << 56) ^
           (static_cast<std::uint64_t>(static_cast<std::uint32_t>(request.root)) << 16) ^
-          static_cast<std::uint64_t>(static_cast<std::uint32_t>(request.algorithm));
+          static_cast<std::uint64_t>(static_cast<std::uint32_t>(request.algorithm)) ^
+          (std::uint64_t{request.by_messages} << 48);
   hash *= 0xbf58476d1ce4e5b9ull;
   return static_cast<std::size_t>(hash ^ (hash >> 31));
 }
 
-Planned Planner::plan(Collective collective, int root, Bytes bytes, std::string_view algorithm) {
+Planned Planner::plan(Collective collective, int root, Bytes bytes, std::string_view algorithm,
+                      bool by_messages_only) {
   const bool wishes = !algorithm.empty() && algorithm != "auto";
   const std::int32_t wished = wishes ? index_of(algorithm) : -1;
-  const Request request{collective, root, bytes.value, wished};
+  const Request request{collective, root, bytes.value, wished, by_messages_only};
   const std::lock_guard lock(mutex_);
   if (const auto it = known_.find(request); it != known_.end()) return it->second;
 
   const Problem problem{collective, rank_, world_size_, is_rooted(collective) ? root : 0};
+  std::optional<Planned> planned;
+  if (!by_messages_only) planned = on_memory(problem, bytes, wished);
+  if (!planned) planned = by_messages(problem, bytes, wished);
+  if (known_.size() >= kKnownMax) known_.clear();
+  return known_[request] = *planned;
+}
+
+Planned Planner::by_messages(const Problem& problem, Bytes bytes, std::int32_t wished) {
   const Choice choice = pick(problem, bytes, wished);
   const auto index = static_cast<std::uint8_t>(index_of(choice.algorithm));
-  const PlanKey key{collective, problem.root, index, choice.tiles, choice.fused};
+  const PlanKey key{problem.collective, problem.root, index, choice.tiles, choice.fused};
   if (plans_.size() >= kPlansMax && !plans_.contains(key)) {
     known_.clear();
     plans_.clear();
   }
   std::shared_ptr<const Plan>& plan = plans_[key];
   if (!plan) plan = make(problem, choice);
-  if (known_.size() >= kKnownMax) known_.clear();
-  return known_[request] = {plan, index};
+  return {plan, {}, false, index};
 }
 
-Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished) const {
-  std::string_view name;
+// Nothing where memory is not shared, or too little of it.
+std::optional<Planned> Planner::on_memory(const Problem& problem, Bytes bytes,
+                                          std::int32_t wished) {
+  if (scratch_.value == 0 || world_size_ == 1 || world_size_ > kMemoryWorldMax) return std::nullopt;
+  std::string_view name = wish(problem, wished);
+  if (name.empty()) name = choose_on_memory(problem, bytes, crowded_);
+  const auto index = static_cast<std::uint8_t>(index_of(name));
+  const MemoryKey key{problem.collective, problem.root, index};
+  MemoryPlans& plans = memory_plans_[key];
+  if (!plans.by_scratch) plans = lower_to_memory(problem, name);
+  constexpr std::int64_t kLine = 64;  // each chunk of scratch needs one at least
+  if (static_cast<std::int64_t>(plans.by_scratch->scratch_chunks) * kLine > scratch_.value ||
+      static_cast<std::int64_t>(plans.everywhere->scratch_chunks) * kLine > scratch_.value) {
+    return std::nullopt;
+  }
+  const bool one_shot = name == "direct" && problem.collective == Collective::all_reduce;
+  const bool chooses =
+      bytes.value >= kChooseBytes && !one_shot && problem.collective != Collective::barrier;
+  return Planned{nullptr, plans, chooses, index};
+}
+
+MemoryPlans Planner::lower_to_memory(const Problem& problem, std::string_view algorithm) const {
+  std::vector<Schedule> world;
+  for (int rank = 0; rank < world_size_; ++rank) {
+    Problem theirs = problem;
+    theirs.rank = rank;
+    world.push_back(find_algorithm(algorithm)->emit(theirs));
+  }
+  const auto lowered = [&](Reach reach) {
+    return std::make_shared<const MemoryPlan>(
+        make_memory_plan(comm::lower(world, reach), rank_));
+  };
+  return {lowered(Reach::scratch), lowered(Reach::everything)};
+}
+
+// The algorithm that the call, or else the communicator, asks for; empty where it is free.
+std::string_view Planner::wish(const Problem& problem, std::int32_t wished) const {
   if (wished >= 0) {
     const Algorithm& algorithm = algorithms()[static_cast<std::size_t>(wished)];
     if (!algorithm.supports(problem)) {
@@ -90,10 +141,16 @@ Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished) c
           comm::name_of(problem.collective), algorithm.name, world_size_,
           names_of([&](const Algorithm& other) { return other.supports(problem); }));
     }
-    name = algorithm.name;
-  } else if (!default_algorithm_.empty() && find_algorithm(default_algorithm_)->supports(problem)) {
-    name = default_algorithm_;
+    return algorithm.name;
   }
+  if (default_algorithm_.empty() || !find_algorithm(default_algorithm_)->supports(problem)) {
+    return {};
+  }
+  return default_algorithm_;
+}
+
+Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished) const {
+  const std::string_view name = wish(problem, wished);
   return name.empty() ? choose(problem, bytes, lanes_, costs_)
                       : choose_tiles(name, problem, bytes, lanes_);
 }

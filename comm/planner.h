@@ -1,15 +1,18 @@
-// From a call to a plan: picks the algorithm, emits, tiles, fuses and stripes its schedule, and
-// keeps what came out for the next call of the kind. Thread-safe.
+// From a call to a plan: picks the algorithm, emits, tiles, fuses and stripes its schedule, or lowers
+// it to memory where all ranks can address each other's, and keeps what came out for the next call
+// of the kind. Thread-safe.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 
+#include "comm/execute/memory_plan.h"
 #include "comm/execute/plan.h"
 #include "comm/schedule/schedule.h"
 #include "comm/select/select.h"
@@ -18,7 +21,9 @@
 namespace weft::comm {
 
 struct Planned {
-  std::shared_ptr<const Plan> plan;
+  std::shared_ptr<const Plan> plan;  // null: on memory
+  MemoryPlans memory;
+  bool chooses = false;  // worth asking whether all ranks' buffers are mapped by all
   std::uint8_t algorithm = 0;  // index into algorithms()
 };
 
@@ -28,12 +33,15 @@ void check_algorithm(std::string_view name, const std::string& where);
 
 class Planner {
  public:
+  // `scratch`: of one half of each rank's shared scratch; 0 where memory is not shared.
   Planner(int rank, int world_size, int lanes, std::string default_algorithm,
-          const LinkCosts& costs);
+          const LinkCosts& costs, Bytes scratch, bool crowded);
 
   // `bytes`: of the wide buffer, the same on all ranks. `algorithm`: the call's own wish, or empty;
   // it must support the problem, while the communicator's default gives way where it does not.
-  Planned plan(Collective collective, int root, Bytes bytes, std::string_view algorithm);
+  // by_messages: never on memory.
+  Planned plan(Collective collective, int root, Bytes bytes, std::string_view algorithm,
+               bool by_messages = false);
   // One message of so many bytes.
   std::shared_ptr<const Plan> message(bool sends, int peer, Bytes bytes);
 
@@ -43,6 +51,7 @@ class Planner {
     std::int32_t root;
     std::int64_t bytes;
     std::int32_t algorithm;  // wished for, or -1
+    bool by_messages;
     bool operator==(const Request&) const = default;
   };
   struct RequestHash {
@@ -57,7 +66,18 @@ class Planner {
     auto operator<=>(const PlanKey&) const = default;
   };
 
+  struct MemoryKey {
+    Collective collective;
+    std::int32_t root;
+    std::uint8_t algorithm;
+    auto operator<=>(const MemoryKey&) const = default;
+  };
+
+  std::string_view wish(const Problem& problem, std::int32_t wished) const;
   Choice pick(const Problem& problem, Bytes bytes, std::int32_t wished) const;
+  Planned by_messages(const Problem& problem, Bytes bytes, std::int32_t wished);
+  std::optional<Planned> on_memory(const Problem& problem, Bytes bytes, std::int32_t wished);
+  MemoryPlans lower_to_memory(const Problem& problem, std::string_view algorithm) const;
   Schedule lower(Problem problem, const Choice& choice) const;
   std::shared_ptr<const Plan> make(const Problem& problem, const Choice& choice) const;
 
@@ -66,9 +86,12 @@ class Planner {
   int lanes_;
   std::string default_algorithm_;
   LinkCosts costs_;
+  Bytes scratch_;
+  bool crowded_;
   std::mutex mutex_;
   std::unordered_map<Request, Planned, RequestHash> known_;
   std::map<PlanKey, std::shared_ptr<const Plan>> plans_;
+  std::map<MemoryKey, MemoryPlans> memory_plans_;
   std::map<std::int64_t, std::shared_ptr<const Plan>> messages_;
 };
 

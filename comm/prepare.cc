@@ -19,16 +19,40 @@ Call make_call(Collective collective, DType dtype, Elems count, ReduceOp op = Re
 
 }  // namespace
 
-Prepared Communicator::Impl::bind(Call call, Bytes wide_bytes, Elems input_block,
-                                  Elems output_block, const Buffers& buffers, CallOptions options) {
-  const Planned planned = planner.plan(call.collective, call.root, wide_bytes, options.algorithm);
+Prepared Communicator::Impl::bind(const Request& request) {
+  Call call = request.call;
+  const Planned planned =
+      planner.plan(call.collective, call.root, request.wide_bytes, request.algorithm);
   call.algorithm = planned.algorithm;
-  Prepared prepared{engine->acquire(planned.plan.get()), buffers};
-  prepared.operation->bind_uniform(planned.plan, call, input_block, output_block);
+  if (!planned.plan) {
+    Prepared prepared{engine->acquire(planned.memory.by_scratch.get()), request.buffers};
+    prepared.operation->bind_memory_uniform(planned.memory, call, request.input_block,
+                                            request.output_block, settings.scratch,
+                                            planned.chooses);
+    return prepared;
+  }
+  Prepared prepared{engine->acquire(planned.plan.get()), request.buffers};
+  prepared.operation->bind_uniform(planned.plan, call, request.input_block, request.output_block);
   return prepared;
 }
 
-Prepared Communicator::Impl::all_reduce(ConstView input, View output, ReduceOp op,
+// Most calls repeat the last one of their kind.
+void Communicator::Impl::run(const Request& request) {
+  const bool may_repeat = request.algorithm.empty();
+  if (may_repeat && engine->repeat(request.call, request.input_block, request.output_block,
+                                   request.buffers)) {
+    return;
+  }
+  Prepared prepared = bind(request);
+  auto operation = engine->run(std::move(prepared.operation), prepared.buffers);
+  if (may_repeat) {
+    engine->keep(std::move(operation));
+  } else {
+    engine->release(std::move(operation));
+  }
+}
+
+Request Communicator::Impl::all_reduce(ConstView input, View output, ReduceOp op,
                                         CallOptions options) {
   const Arguments check("all_reduce", rank, size);
   check.view("input", input);
@@ -37,12 +61,13 @@ Prepared Communicator::Impl::all_reduce(ConstView input, View output, ReduceOp o
   check.count("output", output.count, input.count, "input.count");
   check.op(op);
   check_algorithm(options.algorithm, "all_reduce");
-  return bind(make_call(Collective::all_reduce, input.dtype, input.count, op),
+  return {make_call(Collective::all_reduce, input.dtype, input.count, op),
               bytes_of(input.count, input.dtype), input.count, output.count,
-              {input.data, output.data}, options);
+              {input.data, output.data},
+          options.algorithm};
 }
 
-Prepared Communicator::Impl::reduce(ConstView input, View output, int root, ReduceOp op,
+Request Communicator::Impl::reduce(ConstView input, View output, int root, ReduceOp op,
                                     CallOptions options) {
   const Arguments check("reduce", rank, size);
   check.root(root);
@@ -54,34 +79,37 @@ Prepared Communicator::Impl::reduce(ConstView input, View output, int root, Redu
   }
   check.op(op);
   check_algorithm(options.algorithm, "reduce");
-  return bind(make_call(Collective::reduce, input.dtype, input.count, op, root),
+  return {make_call(Collective::reduce, input.dtype, input.count, op, root),
               bytes_of(input.count, input.dtype), input.count, input.count,
-              {input.data, rank == root ? output.data : nullptr}, options);
+              {input.data, rank == root ? output.data : nullptr},
+          options.algorithm};
 }
 
-Prepared Communicator::Impl::broadcast(View buffer, int root, CallOptions options) {
+Request Communicator::Impl::broadcast(View buffer, int root, CallOptions options) {
   const Arguments check("broadcast", rank, size);
   check.root(root);
   check.view("buffer", buffer);
   check_algorithm(options.algorithm, "broadcast");
-  return bind(make_call(Collective::broadcast, buffer.dtype, buffer.count, ReduceOp::sum, root),
+  return {make_call(Collective::broadcast, buffer.dtype, buffer.count, ReduceOp::sum, root),
               bytes_of(buffer.count, buffer.dtype), buffer.count, buffer.count,
-              {buffer.data, buffer.data}, options);
+              {buffer.data, buffer.data},
+          options.algorithm};
 }
 
-Prepared Communicator::Impl::all_gather(ConstView input, View output, CallOptions options) {
+Request Communicator::Impl::all_gather(ConstView input, View output, CallOptions options) {
   const Arguments check("all_gather", rank, size);
   check.view("input", input);
   check.view("output", output);
   check.same_dtype(input, output);
   check.count("output", output.count, input.count * size, "size() * input.count");
   check_algorithm(options.algorithm, "all_gather");
-  return bind(make_call(Collective::all_gather, input.dtype, input.count),
+  return {make_call(Collective::all_gather, input.dtype, input.count),
               bytes_of(output.count, output.dtype), input.count, input.count,
-              {input.data, output.data}, options);
+              {input.data, output.data},
+          options.algorithm};
 }
 
-Prepared Communicator::Impl::reduce_scatter(ConstView input, View output, ReduceOp op,
+Request Communicator::Impl::reduce_scatter(ConstView input, View output, ReduceOp op,
                                             CallOptions options) {
   const Arguments check("reduce_scatter", rank, size);
   check.view("input", input);
@@ -90,12 +118,13 @@ Prepared Communicator::Impl::reduce_scatter(ConstView input, View output, Reduce
   check.count("input", input.count, output.count * size, "size() * output.count");
   check.op(op);
   check_algorithm(options.algorithm, "reduce_scatter");
-  return bind(make_call(Collective::reduce_scatter, input.dtype, output.count, op),
+  return {make_call(Collective::reduce_scatter, input.dtype, output.count, op),
               bytes_of(input.count, input.dtype), output.count, output.count,
-              {input.data, output.data}, options);
+              {input.data, output.data},
+          options.algorithm};
 }
 
-Prepared Communicator::Impl::gather(ConstView input, View output, int root, CallOptions options) {
+Request Communicator::Impl::gather(ConstView input, View output, int root, CallOptions options) {
   const Arguments check("gather", rank, size);
   check.root(root);
   check.view("input", input);
@@ -105,12 +134,13 @@ Prepared Communicator::Impl::gather(ConstView input, View output, int root, Call
     check.count("output", output.count, input.count * size, "size() * input.count, on the root");
   }
   check_algorithm(options.algorithm, "gather");
-  return bind(make_call(Collective::gather, input.dtype, input.count, ReduceOp::sum, root),
+  return {make_call(Collective::gather, input.dtype, input.count, ReduceOp::sum, root),
               bytes_of(input.count, input.dtype) * size, input.count, input.count,
-              {input.data, rank == root ? output.data : nullptr}, options);
+              {input.data, rank == root ? output.data : nullptr},
+          options.algorithm};
 }
 
-Prepared Communicator::Impl::scatter(ConstView input, View output, int root, CallOptions options) {
+Request Communicator::Impl::scatter(ConstView input, View output, int root, CallOptions options) {
   const Arguments check("scatter", rank, size);
   check.root(root);
   check.view("output", output);
@@ -120,12 +150,13 @@ Prepared Communicator::Impl::scatter(ConstView input, View output, int root, Cal
     check.count("input", input.count, output.count * size, "size() * output.count, on the root");
   }
   check_algorithm(options.algorithm, "scatter");
-  return bind(make_call(Collective::scatter, output.dtype, output.count, ReduceOp::sum, root),
+  return {make_call(Collective::scatter, output.dtype, output.count, ReduceOp::sum, root),
               bytes_of(output.count, output.dtype) * size, output.count, output.count,
-              {rank == root ? input.data : nullptr, output.data}, options);
+              {rank == root ? input.data : nullptr, output.data},
+          options.algorithm};
 }
 
-Prepared Communicator::Impl::all_to_all(ConstView input, View output, CallOptions options) {
+Request Communicator::Impl::all_to_all(ConstView input, View output, CallOptions options) {
   const Arguments check("all_to_all", rank, size);
   check.view("input", input);
   check.view("output", output);
@@ -135,14 +166,15 @@ Prepared Communicator::Impl::all_to_all(ConstView input, View output, CallOption
   check.count("input", input.count, block * size, "a multiple of size(): one block a rank");
   check.no_overlap(input, output);
   check_algorithm(options.algorithm, "all_to_all");
-  return bind(make_call(Collective::all_to_all, input.dtype, block), Bytes(0), block, block,
-              {input.data, output.data}, options);
+  return {make_call(Collective::all_to_all, input.dtype, block), Bytes(0), block, block,
+              {input.data, output.data},
+          options.algorithm};
 }
 
-Prepared Communicator::Impl::barrier(CallOptions options) {
+Request Communicator::Impl::barrier(CallOptions options) {
   check_algorithm(options.algorithm, "barrier");
-  return bind(make_call(Collective::barrier, DType::u8, Elems(0)), Bytes(0), Elems(0), Elems(0), {},
-              options);
+  return {make_call(Collective::barrier, DType::u8, Elems(0)), Bytes(0), Elems(0), Elems(0), {},
+          options.algorithm};
 }
 
 Prepared Communicator::Impl::message(bool sends, const void* input, void* output, Elems count,

@@ -23,8 +23,17 @@ Call make_call(Collective collective, DType dtype, Elems count, std::span<const 
 Prepared Communicator::Impl::bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
                                   std::span<const Elems> output_blocks, const Buffers& buffers,
                                   CallOptions options) {
-  const Planned planned = planner.plan(call.collective, call.root, wide_bytes, options.algorithm);
+  // Of all_to_all_v no rank knows what the others say to each other: messages find out.
+  const bool by_messages = call.collective == Collective::all_to_all;
+  const Planned planned =
+      planner.plan(call.collective, call.root, wide_bytes, options.algorithm, by_messages);
   call.algorithm = planned.algorithm;
+  if (!planned.plan) {
+    Prepared prepared{engine->acquire(planned.memory.by_scratch.get()), buffers};
+    prepared.operation->bind_memory_blocks(planned.memory, call, input_blocks, output_blocks,
+                                           settings.scratch);
+    return prepared;
+  }
   Prepared prepared{engine->acquire(planned.plan.get()), buffers};
   prepared.operation->bind_blocks(planned.plan, call, input_blocks, output_blocks);
   return prepared;

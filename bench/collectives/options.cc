@@ -74,9 +74,12 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   app.add_option("--transport", options.transport,
-                 "tcp: processes over sockets; inproc: threads of one process")
-      ->check(CLI::IsMember({"tcp", "inproc"}))
+                 "auto: processes, over shared memory where they share a host; shm, tcp: processes, "
+                 "over nothing else; inproc: threads of one process")
+      ->check(CLI::IsMember({"auto", "shm", "tcp", "inproc"}))
       ->capture_default_str();
+  app.add_flag("--registered", options.registered,
+               "Buffers from allocate_symmetric(), which ranks of one host address directly");
   app.add_option("--algorithm", options.algorithm, "auto, or one for every size")
       ->check(CLI::IsMember(algorithm_names()))
       ->capture_default_str();

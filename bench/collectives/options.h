@@ -26,7 +26,8 @@ struct Options {
   ReduceOp op = ReduceOp::sum;
   int root = 0;
   int devices = 2;
-  std::string transport = "tcp";
+  std::string transport = "auto";
+  bool registered = false;  // buffers in symmetric memory
   std::string algorithm = "auto";
   std::string interface;
   int lanes = 1;

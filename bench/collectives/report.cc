@@ -43,9 +43,9 @@ nlohmann::json to_json(const std::optional<Timing>& timing) {
 }  // namespace
 
 void print_header(const Options& options, const Communicator& communicator) {
-  fmt::print("# weft bench {}: {} ranks, transport {}, algorithm {}, lanes {}\n",
-             options.collective, communicator.size(), options.transport, options.algorithm,
-             options.lanes);
+  fmt::print("# weft bench {}: {} ranks, transport {}, {} buffers, algorithm {}, lanes {}\n",
+             options.collective, communicator.size(), options.transport,
+             options.registered ? "registered" : "ordinary", options.algorithm, options.lanes);
   fmt::print(
       "# minBytes {} maxBytes {} step: {} warmup iters: {} iters: {} validation: {} blocking: "
       "{}\n#\n",

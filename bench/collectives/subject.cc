@@ -68,8 +68,22 @@ Subject::Subject(const Options& options, Bytes size, Communicator& communicator)
   const auto side = [&](bool wide) {
     return bytes_of(block_ * (wide ? blocks : 1), options.dtype).size();
   };
-  if (kind_.out_of_place || kind_.wide_input) input_.resize(side(kind_.wide_input));
-  output_.resize(side(kind_.wide_output));
+  const bool registered = options.registered;
+  if (kind_.out_of_place || kind_.wide_input) {
+    input_.allocate(side(kind_.wide_input), registered, communicator);
+  }
+  output_.allocate(side(kind_.wide_output), registered, communicator);
+}
+
+void Subject::Side::allocate(std::size_t bytes, bool registered, Communicator& communicator) {
+  size_ = bytes;
+  if (registered) {
+    symmetric_ = communicator.allocate_symmetric(Bytes(static_cast<std::int64_t>(bytes)));
+    data_ = reinterpret_cast<std::uint8_t*>(symmetric_.data());
+  } else {
+    ordinary_.resize(bytes);
+    data_ = ordinary_.data();
+  }
 }
 
 // In place: the narrow side is this rank's own block of the wide side, or both sides are one
@@ -100,7 +114,7 @@ comm::View Subject::output(bool in_place) const {
 
 void Subject::fill(bool in_place) {
   constexpr int kPoison = 0x5a;
-  std::fill(output_.begin(), output_.end(), kPoison);
+  std::fill_n(output_.data(), output_.size(), std::uint8_t{kPoison});
   const auto in = input(in_place);
   std::vector<double> values(in.count.size());
   for (std::int64_t i = 0; i < in.count.value; ++i) {

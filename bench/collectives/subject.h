@@ -35,8 +35,21 @@ class Subject {
   const Kind& kind_;
   Bytes size_;
   Elems block_;
-  mutable std::vector<std::uint8_t> input_;
-  mutable std::vector<std::uint8_t> output_;
+  // Of one side: ordinary memory, or symmetric.
+  class Side {
+   public:
+    void allocate(std::size_t bytes, bool registered, Communicator& communicator);
+    std::uint8_t* data() const { return data_; }
+    std::size_t size() const { return size_; }
+
+   private:
+    std::vector<std::uint8_t> ordinary_;
+    comm::SymmetricMemory symmetric_;
+    std::uint8_t* data_ = nullptr;
+    std::size_t size_ = 0;
+  };
+  Side input_;
+  Side output_;
 };
 
 }  // namespace weft::bench

@@ -20,7 +20,12 @@ std::exception_ptr exception_of(const Verdict& verdict) {
   }
 }
 
-bool is_point_to_point(const Operation& operation) { return operation.plan->point_to_point; }
+bool is_point_to_point(const Operation& operation) { return operation.point_to_point(); }
+
+const void* plan_of(const Operation& operation) {
+  return operation.on_memory ? static_cast<const void*>(operation.run.plans.by_scratch.get())
+                             : operation.plan.get();
+}
 
 }  // namespace
 
@@ -42,16 +47,17 @@ Engine::Engine(std::unique_ptr<Mesh> mesh, std::shared_ptr<Supervisor> superviso
     queues_[i].peer = peer;
     queues_[i].sends = i % 2 == 0;
   }
+  if (const auto* group = mesh_->memory(); group != nullptr) memory_.emplace(*group);
 }
 
 Engine::~Engine() { close(true); }
 
-std::unique_ptr<Operation> Engine::acquire(const Plan* plan) {
+std::unique_ptr<Operation> Engine::acquire(const void* plan) {
   const std::lock_guard lock(mutex_);
   if (pool_.empty()) return std::make_unique<Operation>();
   // One that is bound to this plan already saves the binding.
   auto it = std::find_if(pool_.rbegin(), pool_.rend(),
-                         [&](const auto& operation) { return operation->plan.get() == plan; });
+                         [&](const auto& operation) { return plan_of(*operation) == plan; });
   if (it == pool_.rend() && pool_.size() < kPoolMax) return std::make_unique<Operation>();
   auto& chosen = it == pool_.rend() ? pool_.front() : *it;
   std::unique_ptr<Operation> operation = std::move(chosen);
@@ -77,12 +83,25 @@ void Engine::enter(Operation& operation) {
   } else {
     operation.sequence = next_sequence_++;
   }
-  operation.tag = tag_of(operation.call, operation.sequence);
-  if (!is_point_to_point(operation)) recent_[operation.sequence % recent_.size()] = operation.tag;
-  counters_.operations.fetch_add(1, std::memory_order_relaxed);
+  if (operation.on_memory) {
+    // Its tag is kept from call to call. It is copied before its number is changed: reading back
+    // what was just written in parts is slow.
+    FrameTag& recent = recent_[operation.sequence % recent_.size()];
+    recent = operation.tag;
+    recent.sequence = operation.tag.sequence = operation.run.sequence = operation.sequence;
+  } else {
+    operation.tag = tag_of(operation.call, operation.sequence);
+    if (!is_point_to_point(operation)) {
+      recent_[operation.sequence % recent_.size()] = operation.tag;
+    }
+  }
+  // The only writer holds the mutex.
+  counters_.operations.store(counters_.operations.load(std::memory_order_relaxed) + 1,
+                             std::memory_order_relaxed);
 }
 
-void Engine::run(std::unique_ptr<Operation> operation, const Buffers& buffers) {
+std::unique_ptr<Operation> Engine::run(std::unique_ptr<Operation> operation,
+                                       const Buffers& buffers) {
   operation->arm(buffers);
   Operation* const mine = operation.get();
   std::unique_lock lock(mutex_);
@@ -102,9 +121,8 @@ void Engine::run(std::unique_ptr<Operation> operation, const Buffers& buffers) {
     }
   }
   lock.unlock();
-  const std::exception_ptr error = mine->error;
-  release(std::move(operation));
-  if (error) std::rethrow_exception(error);
+  if (mine->error) std::rethrow_exception(mine->error);
+  return operation;
 }
 
 std::shared_ptr<Completion> Engine::start(std::unique_ptr<Operation> operation,
@@ -163,7 +181,7 @@ void Engine::drive_unlocked(std::unique_lock<std::mutex>& lock, const Operation*
     if (failed()) {
       running_.push_back(first);
       fail_running();
-    } else {
+    } else if (!(first == target && try_at_once(*first))) {
       issue(first);
     }
   }

@@ -5,6 +5,9 @@
 // progress, and only once its dependencies are done. All ranks issue operations in the same order,
 // so any number of them may be in flight without deadlock.
 //
+// Memory queue: where all ranks can address each other's memory, collectives need no messages; they
+// run one after the other (memory_run.h), beside whatever messages there are.
+//
 // Driving: exactly one thread at a time moves the mesh. A blocking call drives for itself (or waits
 // while another thread does, which then moves its operation along); asynchronous operations are
 // started by their caller and driven on by a progress thread, which sleeps while nothing is in
@@ -19,6 +22,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -27,6 +31,7 @@
 #include <thread>
 #include <vector>
 
+#include "comm/execute/memory_run.h"
 #include "comm/execute/operation.h"
 #include "comm/execute/pace.h"
 #include "comm/execute/supervisor.h"
@@ -52,12 +57,21 @@ class Engine {
          const EngineOptions& options);
   ~Engine();  // as close(true)
 
-  // An operation to bind; give it back through run() or start().
-  std::unique_ptr<Operation> acquire(const Plan* plan);
+  // An operation to bind, if possible one that was bound to this plan (a Plan's, or a by_scratch
+  // MemoryPlan's address); give it back through run() or start().
+  std::unique_ptr<Operation> acquire(const void* plan);
+  bool has_memory() const { return memory_.has_value(); }
   void release(std::unique_ptr<Operation> operation);
 
-  // Both throw what the communicator failed with.
-  void run(std::unique_ptr<Operation> operation, const Buffers& buffers);
+  // Both throw what the communicator failed with. run() gives the operation back, still bound: to
+  // run again, or to release().
+  std::unique_ptr<Operation> run(std::unique_ptr<Operation> operation, const Buffers& buffers);
+  // A blocking call that repeats what keep() was given last of its kind, where that is short, and
+  // nothing else is under way: needs neither planning nor binding nor queues. False: go the long
+  // way.
+  bool repeat(const Call& call, Elems input_block, Elems output_block, const Buffers& buffers);
+  // Back from run(), to be repeated if that pays; else as release().
+  void keep(std::unique_ptr<Operation> operation);
   std::shared_ptr<Completion> start(std::unique_ptr<Operation> operation, const Buffers& buffers);
 
   // Every pending and later call throws `verdict`; the first one counts. Never blocks, any thread.
@@ -113,6 +127,10 @@ class Engine {
   void complete(Operation& operation, std::int32_t node);
   void finish(Operation* operation, std::exception_ptr error);
   void fail_running();
+  // engine_memory.cc
+  bool try_at_once(Operation& operation);
+  bool advance_memory();
+  void fail_at_once(std::unique_lock<std::mutex>& lock, Operation& operation, const Error& error);
   // engine_watch.cc
   std::chrono::milliseconds watch_interval() const;
   void watch();
@@ -138,6 +156,7 @@ class Engine {
   std::vector<std::uint32_t> next_message_[2];  // per peer: sent, received
   std::vector<Operation*> submitted_;
   std::vector<std::unique_ptr<Operation>> pool_;
+  std::array<std::unique_ptr<Operation>, kScheduledCollectives> kept_;  // by collective
   std::optional<Verdict> verdict_;
   std::exception_ptr failure_;
   bool adds_operation_ = false;
@@ -146,6 +165,8 @@ class Engine {
   std::atomic<bool> attention_{false};  // something was submitted, or failed, meanwhile
 
   // The driver's own.
+  std::optional<MemoryRunner> memory_;
+  std::deque<Operation*> memory_queue_;
   std::vector<Operation*> running_;  // run()'s callers own theirs, asynchronous ones are owned here
   std::vector<Queue> queues_;        // [peer][lane + 1][send, receive]
   std::vector<Queue*> active_;

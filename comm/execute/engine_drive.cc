@@ -32,6 +32,11 @@ void Engine::drive_until(const Operation* target, bool background) {
     if (step()) continue;
     if (pace_.poll_again()) continue;
     try {
+      mesh_->prepare_wait();
+      if (attention_.load(std::memory_order_acquire) || step()) {
+        mesh_->cancel_wait();
+        continue;
+      }
       mesh_->wait(watch_interval());
       watch();
     } catch (const Error& error) {
@@ -45,6 +50,7 @@ void Engine::drive_until(const Operation* target, bool background) {
 bool Engine::step() {
   try {
     bool moved = round();
+    if (!memory_queue_.empty()) moved |= advance_memory();
     if (!with_ready_.empty()) {
       run_ready();
       moved = true;
@@ -97,6 +103,10 @@ void Engine::issue(Operation* operation) {
 }
 
 void Engine::enqueue(Operation* operation) {
+  if (operation->on_memory) {
+    memory_queue_.push_back(operation);
+    return;
+  }
   operation->scratch = arena_.take(operation->scratch_bytes);
   operation->bases[static_cast<int>(Buffer::scratch)] = operation->scratch.data();
   for (Stream& stream : operation->streams) {
@@ -324,6 +334,7 @@ void Engine::fail_running() {
   }
   active_.clear();
   with_ready_.clear();
+  memory_queue_.clear();
   const std::exception_ptr failure = final_failure();
   while (!running_.empty()) finish(running_.back(), failure);
 }

@@ -34,7 +34,7 @@ void Engine::watch(Operation& operation, bool moved, Clock::time_point now) {
   }
   const auto quiet =
       std::chrono::duration_cast<std::chrono::milliseconds>(now - operation.quiet_since);
-  const bool pairwise = operation.plan->point_to_point;
+  const bool pairwise = operation.point_to_point();
   if (quiet >= options_.operation_timeout) {
     const std::string missing =
         pairwise ? std::string() : supervisor_->who_is_missing(operation.tag);
@@ -106,7 +106,7 @@ std::string Engine::first_in_flight() const {
 
 std::string Engine::describe(const Operation& operation) const {
   const int peer = operation.call.root;
-  const bool pairwise = operation.plan->point_to_point;
+  const bool pairwise = operation.point_to_point();
   return comm::describe(operation.call, operation.sequence,
                         pairwise ? supervisor_->name_of(peer) : peer);
 }

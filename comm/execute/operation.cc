@@ -51,6 +51,7 @@ void Completion::complete(std::exception_ptr error) {
 }
 
 void Operation::adopt(std::shared_ptr<const Plan> new_plan, const Call& new_call) {
+  on_memory = false;
   plan = std::move(new_plan);
   call = new_call;
   element = size_of(call.dtype).size();
@@ -58,7 +59,7 @@ void Operation::adopt(std::shared_ptr<const Plan> new_plan, const Call& new_call
 
 void Operation::bind_uniform(std::shared_ptr<const Plan> new_plan, const Call& new_call,
                              Elems input_block, Elems output_block) {
-  const bool bound = plan == new_plan && call.dtype == new_call.dtype &&
+  const bool bound = !on_memory && plan == new_plan && call.dtype == new_call.dtype &&
                      uniform_input_ == input_block && uniform_output_ == output_block;
   adopt(std::move(new_plan), new_call);
   if (bound) return;
@@ -110,7 +111,72 @@ void Operation::bind_message(std::shared_ptr<const Plan> new_plan, const Call& n
   }
 }
 
+void Operation::bind_memory(const MemoryPlans& plans, const Call& new_call,
+                            std::span<const Elems> inputs, std::span<const Elems> outputs,
+                            Bytes shared_scratch, bool chooses) {
+  run.by_scratch.bind(plans.by_scratch, inputs, outputs, new_call.dtype, shared_scratch);
+  if (chooses) {
+    run.everywhere.bind(plans.everywhere, inputs, outputs, new_call.dtype, shared_scratch);
+  }
+  run.plans = plans;
+  run.chooses = chooses;
+  run.dtype = new_call.dtype;
+  const auto total = [&](std::span<const Elems> blocks) {
+    Elems sum;
+    for (const Elems block : blocks) sum += block;
+    return bytes_of(sum, new_call.dtype);
+  };
+  run.input_bytes = total(inputs);
+  run.output_bytes = total(outputs);
+}
+
+void Operation::bind_memory_uniform(const MemoryPlans& plans, const Call& new_call,
+                                    Elems input_block, Elems output_block, Bytes shared_scratch,
+                                    bool chooses) {
+  const bool bound = on_memory && run.plans.by_scratch == plans.by_scratch &&
+                     call.dtype == new_call.dtype && run.chooses == chooses &&
+                     uniform_input_ == input_block && uniform_output_ == output_block;
+  on_memory = true;
+  plan = nullptr;
+  call = new_call;
+  tag = run.tag = tag_of(call, 0);
+  run.op = new_call.op;
+  if (bound) return;
+  const Problem& problem = plans.by_scratch->schedule.problem;
+  const std::vector<Elems> inputs(static_cast<std::size_t>(block_count(problem, Buffer::input)),
+                                  input_block);
+  const std::vector<Elems> outputs(static_cast<std::size_t>(block_count(problem, Buffer::output)),
+                                   output_block);
+  bind_memory(plans, new_call, inputs, outputs, shared_scratch, chooses);
+  uniform_input_ = input_block;
+  uniform_output_ = output_block;
+}
+
+void Operation::bind_memory_blocks(const MemoryPlans& plans, const Call& new_call,
+                                   std::span<const Elems> input_blocks,
+                                   std::span<const Elems> output_blocks, Bytes shared_scratch) {
+  on_memory = true;
+  plan = nullptr;
+  call = new_call;
+  tag = run.tag = tag_of(call, 0);
+  run.op = new_call.op;
+  uniform_input_ = uniform_output_ = Elems(-1);
+  bind_memory(plans, new_call, input_blocks, output_blocks, shared_scratch, false);
+}
+
 void Operation::arm(const Buffers& buffers) {
+  nodes_done = 0;
+  nodes_seen = -1;
+  quiet_since = {};
+  next_notice = std::chrono::milliseconds(0);
+  listed = false;
+  done = false;
+  error = nullptr;
+  if (on_memory) {
+    nodes_left = 1;
+    run.arm(buffers.input, buffers.output);
+    return;
+  }
   // Inputs are only read: one array of bases keeps address() simple.
   bases[static_cast<int>(Buffer::input)] =
       static_cast<std::byte*>(const_cast<void*>(buffers.input));
@@ -125,13 +191,6 @@ void Operation::arm(const Buffers& buffers) {
   temporaries.resize(static_cast<std::size_t>(plan->temporaries));
   ready.assign(plan->first_local.begin(), plan->first_local.end());
   nodes_left = static_cast<std::int64_t>(plan->nodes.size());
-  nodes_done = 0;
-  nodes_seen = -1;
-  quiet_since = {};
-  next_notice = std::chrono::milliseconds(0);
-  listed = false;
-  done = false;
-  error = nullptr;
 }
 
 }  // namespace weft::comm

@@ -14,6 +14,7 @@
 
 #include "comm/execute/arena.h"
 #include "comm/execute/call.h"
+#include "comm/execute/memory_run.h"
 #include "comm/execute/plan.h"
 #include "kernels/base/units.h"
 
@@ -68,6 +69,10 @@ struct Operation {
   std::shared_ptr<const Plan> plan;
   FrameTag tag;
   std::size_t element = 1;  // bytes
+  // Runs on memory that all ranks can address, instead of sending messages: then `run` is what is
+  // bound and run, and the parts below stay empty.
+  bool on_memory = false;
+  MemoryRun run;
 
   // Bound: where each slice of the plan lies, and the buffers. Kept for a next call of equal
   // counts.
@@ -102,6 +107,21 @@ struct Operation {
   void bind_blocks(std::shared_ptr<const Plan> new_plan, const Call& new_call,
                    std::span<const Elems> input_blocks, std::span<const Elems> output_blocks);
   void bind_message(std::shared_ptr<const Plan> new_plan, const Call& new_call);
+  // The same on memory. `shared_scratch`: what a round may use of it. chooses: whether ranks look
+  // first whether all their buffers are mapped by all.
+  void bind_memory_uniform(const MemoryPlans& plans, const Call& new_call, Elems input_block,
+                           Elems output_block, Bytes shared_scratch, bool chooses);
+  void bind_memory_blocks(const MemoryPlans& plans, const Call& new_call,
+                          std::span<const Elems> input_blocks,
+                          std::span<const Elems> output_blocks, Bytes shared_scratch);
+  // Whether it is bound, on memory, for just this call of equally long blocks.
+  bool repeats(const Call& other, Elems input_block, Elems output_block) const {
+    return on_memory && call.collective == other.collective && call.dtype == other.dtype &&
+           call.op == other.op && call.root == other.root && call.count == other.count &&
+           call.detail == other.detail && uniform_input_ == input_block &&
+           uniform_output_ == output_block;
+  }
+  bool point_to_point() const { return !on_memory && plan->point_to_point; }
   // Before it is queued: counters and streams as the plan starts with.
   void arm(const Buffers& buffers);
 
@@ -120,6 +140,8 @@ struct Operation {
  private:
   void place_slices(std::span<const Elems> input_blocks, std::span<const Elems> output_blocks);
   void adopt(std::shared_ptr<const Plan> new_plan, const Call& new_call);
+  void bind_memory(const MemoryPlans& plans, const Call& new_call, std::span<const Elems> inputs,
+                   std::span<const Elems> outputs, Bytes shared_scratch, bool chooses);
   Elems uniform_input_{-1};
   Elems uniform_output_{-1};
 };

@@ -12,6 +12,8 @@ class CellMap {
  public:
   // With `in_place` false nothing is shared.
   CellMap(const Schedule& schedule, bool in_place);
+  CellMap(const Problem& problem, std::int32_t chunks_per_block, std::int32_t scratch_chunks,
+          bool in_place);
 
   std::int32_t cell(Buffer buffer, std::int32_t chunk) const {
     return offsets_[static_cast<std::size_t>(buffer)] + chunk;

@@ -4,13 +4,13 @@
 //
 // Order. Each rank runs its steps one after the other. It has a counter that says 0 when it enters
 // the operation and that each `publish` raises by one; `await` blocks until the counter of `peer`
-// has reached `stage` (0: it has entered). What a rank did before it published is visible to whoever
-// awaited that. Nothing else orders ranks among each other within an operation.
+// has reached `stage` (0: it has entered). What a rank did before it published is visible to
+// whoever awaited that. Nothing else orders ranks among each other within an operation.
 //
 // Memory. Each rank has input and output, the caller's buffers, and scratch, in memory that every
 // rank can address. Reach::scratch: a rank touches other ranks' scratch alone, and what the others
-// need of its own buffers it copies there. Reach::everything: the callers' buffers are mapped by all
-// (symmetric memory, or threads), and are read and written where they are.
+// need of its own buffers it copies there. Reach::everything: the callers' buffers are mapped by
+// all (symmetric memory, or threads), and are read and written where they are.
 //
 // Lifetimes. A rank's input and output may be touched by others only after it has entered, and only
 // as long as it has not finished: an operation ends, on each rank, with the awaits that make sure
@@ -28,6 +28,7 @@
 namespace weft::comm {
 
 enum class Reach : std::uint8_t { scratch, everything };
+const char* name_of(Reach reach);
 
 struct Location {
   std::int32_t rank = 0;

@@ -93,11 +93,15 @@ std::int32_t chunk_count(const Schedule& schedule, Buffer buffer) {
   return block_count(schedule.problem, buffer) * schedule.chunks_per_block;
 }
 
-CellMap::CellMap(const Schedule& schedule, bool in_place) {
-  const Problem& problem = schedule.problem;
-  const std::int32_t inputs = chunk_count(schedule, Buffer::input);
-  const std::int32_t outputs = chunk_count(schedule, Buffer::output);
-  const std::int32_t own = problem.rank * schedule.chunks_per_block;
+CellMap::CellMap(const Schedule& schedule, bool in_place)
+    : CellMap(schedule.problem, schedule.chunks_per_block, chunk_count(schedule, Buffer::scratch),
+              in_place) {}
+
+CellMap::CellMap(const Problem& problem, std::int32_t chunks_per_block, std::int32_t scratch_chunks,
+                 bool in_place) {
+  const std::int32_t inputs = block_count(problem, Buffer::input) * chunks_per_block;
+  const std::int32_t outputs = block_count(problem, Buffer::output) * chunks_per_block;
+  const std::int32_t own = problem.rank * chunks_per_block;
   std::int32_t& input = offsets_[static_cast<std::size_t>(Buffer::input)];
   std::int32_t& output = offsets_[static_cast<std::size_t>(Buffer::output)];
   const bool shared = in_place && problem.collective != Collective::all_to_all &&
@@ -113,12 +117,10 @@ CellMap::CellMap(const Schedule& schedule, bool in_place) {
     size_ = outputs;
   }
   offsets_[static_cast<std::size_t>(Buffer::scratch)] = size_;
-  size_ += chunk_count(schedule, Buffer::scratch);
+  size_ += scratch_chunks;
 }
 
-namespace {
-
-std::string text_of(Slice slice) {
+std::string print(Slice slice) {
   const char* const name = slice.buffer == Buffer::input    ? "in"
                            : slice.buffer == Buffer::output ? "out"
                                                             : "scratch";
@@ -127,16 +129,14 @@ std::string text_of(Slice slice) {
   return fmt::format("{}[{}..{}]", name, slice.chunk, slice.chunk + slice.count - 1);
 }
 
-}  // namespace
-
 std::string print(const Step& step, StepId id) {
   std::string line = fmt::format("{} {}", id, name_of(step.kind));
   const auto out = std::back_inserter(line);
   if (receives(step.kind)) fmt::format_to(out, " <{}.{}", step.peer, step.lane);
   if (sends(step.kind)) fmt::format_to(out, " >{}.{}", target_of(step), target_lane_of(step));
-  if (reads_from(step.kind)) fmt::format_to(out, " {}", text_of(step.from));
-  for (const Slice& operand : step.operands) fmt::format_to(out, " {}", text_of(operand));
-  if (step.kind != StepKind::send) fmt::format_to(out, " -> {}", text_of(step.to));
+  if (reads_from(step.kind)) fmt::format_to(out, " {}", print(step.from));
+  for (const Slice& operand : step.operands) fmt::format_to(out, " {}", print(operand));
+  if (step.kind != StepKind::send) fmt::format_to(out, " -> {}", print(step.to));
   if (step.completes) line += " completes";
   if (!step.after.empty()) fmt::format_to(out, " after {}", fmt::join(step.after, " "));
   return line;

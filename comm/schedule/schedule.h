@@ -149,5 +149,6 @@ std::int32_t chunk_count(const Schedule& schedule, Buffer buffer);
 // counterexamples.
 std::string print(const Schedule& schedule);
 std::string print(const Step& step, StepId id);  // one such line
+std::string print(Slice slice);                  // "out[3..5]"
 
 }  // namespace weft::comm

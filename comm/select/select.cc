@@ -177,6 +177,14 @@ Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes by
   return choice;
 }
 
+// One pass over everybody's buffers is the least there is to do; only all_reduce can share it out.
+std::string_view choose_on_memory(const Problem& problem, Bytes bytes, bool crowded) {
+  // Over all ranks, read by each of them: as long as it takes no longer than waiting once more.
+  const std::int64_t one_shot_bytes = crowded ? 128 << 10 : 16 << 10;
+  const bool shares = problem.collective == Collective::all_reduce && problem.world_size > 1;
+  return shares && bytes.value * problem.world_size > one_shot_bytes ? "two_shot" : "direct";
+}
+
 Choice choose(const Problem& problem, Bytes bytes, int lanes, const LinkCosts& costs) {
   WEFT_ASSERT(bytes >= Bytes(0), "sizes are not negative");
   std::string_view best;

@@ -35,6 +35,10 @@ inline constexpr LinkCosts kMemoryCosts{1e-6, 3e-7, 1.0 / 10e9, 1.0 / 10e9};
 Choice choose(const Problem& problem, Bytes bytes, int lanes = 1,
               const LinkCosts& costs = kSocketCosts);
 
+// Where all ranks can address each other's memory; `bytes` as in choose(). crowded: ranks share
+// cores, so that waiting for one another takes microseconds.
+std::string_view choose_on_memory(const Problem& problem, Bytes bytes, bool crowded);
+
 // How an algorithm named by the user is to be cut for this size.
 Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes bytes, int lanes = 1);
 

@@ -78,6 +78,10 @@ class Link {
   virtual bool always_views(Bytes bytes) const = 0;
 };
 
+namespace memory {
+class Group;
+}
+
 class Mesh {
  public:
   virtual ~Mesh() = default;
@@ -85,15 +89,22 @@ class Mesh {
   virtual int size() const = 0;
   virtual int lanes() const = 0;
   virtual Link& link(int peer, int lane) = 0;
+  // Not null where all ranks can address each other's memory: collectives then need no messages.
+  virtual const memory::Group* memory() const { return nullptr; }
 
   // Called once before each round over the links: a transport may look at all of them at once where
   // that is cheaper than each looking for itself.
   virtual void refresh() = 0;
   // Blocks until some link with a send or a receive in progress may have moved, a peer's connection
-  // broke, wake() was called, or the time is up. Callers poll for a short while first. May throw
-  // LinkLost.
+  // broke, wake() was called, or the time is up. Callers poll for a short while first; then they
+  // call prepare_wait(), look once more, and call wait(), or cancel_wait() if something moved. May
+  // throw LinkLost.
+  virtual void prepare_wait() {}
+  virtual void cancel_wait() {}
   virtual void wait(std::chrono::milliseconds timeout) = 0;
   virtual void wake() = 0;
+  // For a mesh that sleeps in poll(): from now on wait() ends, too, when `fd` is readable.
+  virtual void watch(int) {}
 
   // Tells the peers that this rank is done; with frames in progress, the same as sever().
   virtual void leave() = 0;

@@ -177,7 +177,8 @@ TEST_P(Overlap, TrafficIsCounted) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Transports, Overlap,
-                         ::testing::Values(Backend{"inproc"}, Backend{"tcp", true, 1},
+                         ::testing::Values(Backend{"inproc"}, testing::shm_backend(),
+                                           Backend{"tcp", true, 1},
                                            Backend{"tcp_two_lanes", true, 2}),
                          [](const auto& param_info) { return param_info.param.name; });
 

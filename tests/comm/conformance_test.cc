@@ -337,7 +337,8 @@ TEST_P(Conformance, TwoRunsGiveTheSameBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Transports, Conformance,
-                         ::testing::Values(Backend{"inproc"}, Backend{"tcp", true, 1},
+                         ::testing::Values(Backend{"inproc"}, testing::shm_backend(),
+                                           Backend{"tcp", true, 1},
                                            Backend{"tcp_two_lanes", true, 2},
                                            Backend{"tcp_ipv6", true, 1, "::1"}),
                          [](const auto& param_info) { return param_info.param.name; });

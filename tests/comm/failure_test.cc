@@ -262,12 +262,13 @@ TEST_P(Stalls, ATimeoutSaysWhoHasNotCome) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Transports, Stalls,
-                         ::testing::Values(Backend{"tcp", true, 1},
+                         ::testing::Values(testing::shm_backend(), Backend{"tcp", true, 1},
                                            Backend{"tcp_two_lanes", true, 2}),
                          [](const auto& param_info) { return param_info.param.name; });
 
 INSTANTIATE_TEST_SUITE_P(Transports, Failures,
-                         ::testing::Values(Backend{"inproc"}, Backend{"tcp", true, 1},
+                         ::testing::Values(Backend{"inproc"}, testing::shm_backend(),
+                                           Backend{"tcp", true, 1},
                                            Backend{"tcp_two_lanes", true, 2}),
                          [](const auto& param_info) { return param_info.param.name; });
 

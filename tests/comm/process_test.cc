@@ -34,6 +34,8 @@ class Process {
         fmt::format("{}={}", env::kStorePort, options.store_port),
         fmt::format("{}={}", env::kJobId, options.job_id),
         fmt::format("{}={}", env::kSecretFd, secret_fd),
+        fmt::format("{}={}", env::kTransport,
+                    options.transport == TransportKind::shm ? "shm" : "tcp"),
     };
     for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
     std::vector<char*> variables;
@@ -89,7 +91,7 @@ class Process {
   std::string said_;
 };
 
-class Processes : public ::testing::Test {
+class Processes : public ::testing::TestWithParam<testing::Backend> {
  protected:
   void SetUp() override {
     secret_ = ::memfd_create("secret", 0);  // inherited
@@ -132,16 +134,16 @@ class Processes : public ::testing::Test {
     }
   }
 
-  testing::TestJob job_{4, testing::Backend{"tcp", true}};
+  testing::TestJob job_{4, GetParam()};
   int secret_ = -1;
 };
 
-TEST_F(Processes, ARankKilledOutrightIsNamed) { expect_named("kill", "all_reduce #"); }
-TEST_F(Processes, ARankThatExitsIsNamed) { expect_named("exit", "all_reduce #"); }
-TEST_F(Processes, ARankThatThrowsIsNamed) { expect_named("throw", "exception"); }
+TEST_P(Processes, ARankKilledOutrightIsNamed) { expect_named("kill", "all_reduce #"); }
+TEST_P(Processes, ARankThatExitsIsNamed) { expect_named("exit", "all_reduce #"); }
+TEST_P(Processes, ARankThatThrowsIsNamed) { expect_named("throw", "exception"); }
 
 // The launcher reports how the process exited as soon as it has: that comes too late to win.
-TEST_F(Processes, AnAbortIsNotHiddenByTheExitThatFollows) {
+TEST_P(Processes, AnAbortIsNotHiddenByTheExitThatFollows) {
   std::vector<Process> ranks;
   for (int r = 0; r < 4; ++r) {
     ranks.emplace_back(job_.options(r), secret_, r == 2 ? "abort" : "work", 5);
@@ -160,8 +162,16 @@ TEST_F(Processes, AnAbortIsNotHiddenByTheExitThatFollows) {
   }
 }
 
-TEST_F(Processes, ARankWithoutMemoryFailsAll) { expect_starved("need"); }
-TEST_F(Processes, ARankWithoutMemoryFailsAllAsync) { expect_starved("need async"); }
+// On shared memory a collective needs no more of it than there is from the start.
+class Starved : public Processes {};
+TEST_P(Starved, ARankWithoutMemoryFailsAll) { expect_starved("need"); }
+TEST_P(Starved, ARankWithoutMemoryFailsAllAsync) { expect_starved("need async"); }
+
+INSTANTIATE_TEST_SUITE_P(Transports, Processes,
+                         ::testing::Values(testing::shm_backend(), testing::Backend{"tcp", true}),
+                         [](const auto& param_info) { return param_info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Transports, Starved, ::testing::Values(testing::Backend{"tcp", true}),
+                         [](const auto& param_info) { return param_info.param.name; });
 
 }  // namespace
 }  // namespace weft::comm

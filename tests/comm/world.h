@@ -17,12 +17,20 @@ namespace weft::comm::testing {
 
 struct Backend {
   std::string name = "inproc";
-  bool tcp = false;
+  bool tcp = false;  // each rank connects by itself, over `transport`
   int lanes = 1;
   std::string store_address = "127.0.0.1";
   std::chrono::milliseconds operation_timeout{30'000};
   std::string algorithm = {};
+  TransportKind transport = TransportKind::tcp;
 };
+
+// Ranks that connect by themselves, over shared memory.
+inline Backend shm_backend() {
+  Backend backend{"shm", true};
+  backend.transport = TransportKind::shm;
+  return backend;
+}
 
 using RankBody = std::function<void(Communicator& communicator)>;
 

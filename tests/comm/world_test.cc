@@ -22,7 +22,7 @@ ConnectOptions TestJob::options(int rank) const {
   options.store_port = server_->port();
   options.secret.assign(identity_.secret.begin(), identity_.secret.end());
   options.job_id = identity_.job_id;
-  options.transport = TransportKind::tcp;
+  options.transport = backend_.transport;
   options.lanes = backend_.lanes;
   options.algorithm = backend_.algorithm;
   options.connect_timeout = std::chrono::milliseconds(20'000);

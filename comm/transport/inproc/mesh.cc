@@ -1,69 +1,68 @@
 #include "comm/transport/inproc/mesh.h"
 
-#include <vector>
+#include <sys/mman.h>
 
-#include "comm/transport/inproc/link.h"
-#include "kernels/base/check.h"
+#include <cerrno>
+#include <cstring>
+#include <numeric>
+
+#include "comm/transport/memory/mesh.h"
+#include "kernels/base/error.h"
 
 namespace weft::comm::inproc {
+
 namespace {
 
-class InprocMesh final : public Mesh {
+constexpr std::uint64_t kTheProcess = 1;  // the one segment there is: the address space
+
+// Pointers mean the same to everybody. Linux gives user space 47 bits of addresses.
+class WholeProcess final : public memory::AddressBook {
  public:
-  InprocMesh(std::shared_ptr<World> world, int rank) : world_(std::move(world)), rank_(rank) {
-    for (int peer = 0; peer < world_->size(); ++peer) {
-      for (int lane = kPointToPointLane; lane < world_->lanes(); ++lane) {
-        links_.push_back(std::make_unique<InprocLink>(*world_, rank, peer, lane, bytes_moved_));
-      }
-    }
+  memory::Posted post(const void* data, Bytes) const override {
+    if (data == nullptr) return memory::kAbsent;
+    return {kTheProcess << memory::kOffsetBits | reinterpret_cast<std::uint64_t>(data)};
   }
-  ~InprocMesh() override { sever(); }
-
-  int rank() const override { return rank_; }
-  int size() const override { return world_->size(); }
-  int lanes() const override { return world_->lanes(); }
-  Link& link(int peer, int lane) override {
-    WEFT_ASSERT(peer >= 0 && peer < size() && lane >= kPointToPointLane && lane < lanes(),
-                "no such link");
-    return *links_[static_cast<std::size_t>(peer * (lanes() + 1) + lane + 1)];
+  std::byte* locate(int, memory::Posted where, Bytes) const override {
+    if (where == memory::kAbsent || where == memory::kOrdinary) return nullptr;
+    constexpr std::uint64_t kMask = (std::uint64_t{1} << memory::kOffsetBits) - 1;
+    return reinterpret_cast<std::byte*>(where.value & kMask);
   }
-
-  void refresh() override {}
-  void wait(std::chrono::milliseconds timeout) override {
-    // Events that came before the last round cost one more round, then this sleeps.
-    Mailbox& box = world_->mailbox(rank_);
-    const std::uint64_t events = box.events.load();
-    if (events == seen_) box.sleep(seen_, timeout);
-    seen_ = events;
-  }
-  void wake() override { world_->mailbox(rank_).notify(); }
-
-  void leave() override { depart(Presence::left); }
-  void sever() override { depart(Presence::severed); }
-
-  std::uint64_t bytes_moved() const override { return bytes_moved_; }
-  std::string describe(int peer) const override { return fmt::format("thread of rank {}", peer); }
-
- private:
-  void depart(Presence how) {
-    if (gone_) return;
-    gone_ = true;
-    world_->set_presence(rank_, how);
-    for (auto& link : links_) link->sever();
-  }
-
-  std::shared_ptr<World> world_;
-  int rank_;
-  bool gone_ = false;
-  std::uint64_t seen_ = 0;
-  std::uint64_t bytes_moved_ = 0;
-  std::vector<std::unique_ptr<InprocLink>> links_;
+  bool reaches_all() const override { return true; }
+  std::chrono::milliseconds patience() const override { return std::chrono::milliseconds(0); }
 };
+
+// Zeroed pages that cost nothing until they are touched.
+std::shared_ptr<std::byte> allocate(std::size_t bytes) {
+  void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    fail<IoError>("in_process: cannot map {} bytes for a rank ({}): use fewer ranks, or raise "
+                  "ulimit -v",
+                  bytes, std::strerror(errno));
+  }
+  return {static_cast<std::byte*>(memory), [bytes](std::byte* m) { ::munmap(m, bytes); }};
+}
 
 }  // namespace
 
-std::unique_ptr<Mesh> make_mesh(std::shared_ptr<World> world, int rank) {
-  return std::make_unique<InprocMesh>(std::move(world), rank);
+World::World(int size, int lanes)
+    : lanes_(lanes), layout_(size, lanes, memory::kScratchBytes, false) {
+  for (int rank = 0; rank < size; ++rank) {
+    areas_.push_back(allocate(layout_.bytes()));
+    memory::make_area(areas_.back().get(), layout_, 0);
+  }
+}
+
+std::unique_ptr<Mesh> make_mesh(const std::shared_ptr<World>& world, int rank) {
+  memory::GroupMembers members;
+  members.self = rank;
+  members.ranks.resize(static_cast<std::size_t>(world->size()));
+  std::iota(members.ranks.begin(), members.ranks.end(), 0);
+  members.areas = world->areas();
+  auto group = std::make_shared<memory::Group>(std::move(members), world->layout(),
+                                               std::make_shared<WholeProcess>());
+  return memory::make_mesh(std::move(group), rank, world->size(), world->lanes(),
+                           "thread of this process");
 }
 
 }  // namespace weft::comm::inproc

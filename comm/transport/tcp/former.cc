@@ -30,8 +30,16 @@ Former::Former(asio::io_context& io, tcp::acceptor& acceptor, const FormOptions&
       pause_(io),
       links_(static_cast<std::size_t>(options.size) * static_cast<std::size_t>(options.lanes + 1)),
       troubles_(static_cast<std::size_t>(options.size)),
-      wanted_(static_cast<std::size_t>(options.size - 1) *
-              static_cast<std::size_t>(options.lanes + 1)) {}
+      wanted_(0) {
+  for (int peer = 0; peer < options.size; ++peer) {
+    if (is_wanted(peer)) wanted_ += static_cast<std::size_t>(options.lanes + 1);
+  }
+}
+
+bool Former::is_wanted(int peer) const {
+  return peer != options_.rank &&
+         (options_.apart.empty() || !options_.apart[static_cast<std::size_t>(peer)]);
+}
 
 std::size_t Former::slot(int peer, int lane) const {
   return static_cast<std::size_t>(peer * (options_.lanes + 1) + lane + 1);
@@ -67,6 +75,7 @@ std::unique_ptr<Mesh> Former::run() {
     watch();
     if (options_.rank + 1 < options_.size) accept();
     for (int peer = 0; peer < options_.rank; ++peer) {
+      if (!is_wanted(peer)) continue;
       for (int lane = kPointToPointLane; lane < options_.lanes; ++lane) dial(peer, lane);
     }
     io_.run();
@@ -97,7 +106,7 @@ void Former::watch() {
 std::string Former::missing() const {
   std::string text;
   for (int peer = 0; peer < options_.size; ++peer) {
-    if (peer == options_.rank) continue;
+    if (!is_wanted(peer)) continue;
     bool whole = true;
     for (int lane = kPointToPointLane; lane < options_.lanes; ++lane) {
       whole &= links_[slot(peer, lane)] != nullptr;
@@ -225,7 +234,7 @@ void Former::on_bytes(const VisitPtr& visit) {
 void Former::settle(const VisitPtr& visit) {
   const int peer = visit->calls ? visit->peer : visit->greeting->peer();
   const int lane = visit->calls ? visit->lane : visit->greeting->lane();
-  const bool ours = peer >= 0 && peer < options_.size && lane >= kPointToPointLane &&
+  const bool ours = peer >= 0 && peer < options_.size && is_wanted(peer) && lane >= kPointToPointLane &&
                     lane < options_.lanes && (visit->calls || peer > options_.rank);
   if (!ours) return drop(visit);
   auto& link = links_[slot(peer, lane)];

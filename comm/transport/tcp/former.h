@@ -52,6 +52,7 @@ class Former {
   void fail_with(std::exception_ptr error);
   void watch();
   std::size_t slot(int peer, int lane) const;
+  bool is_wanted(int peer) const;
   std::string missing() const;
   template <class Body>
   void guarded(Body&& body);

@@ -34,7 +34,7 @@ class TcpMesh final : public Mesh {
                                             names_[static_cast<std::size_t>(peer)], bytes_moved_);
       open_.push_back(links_[i].get());
     }
-    polled_.resize(open_.size() + 1);
+    polled_.resize(open_.size() + 2);
     if (wake_ < 0) fail<IoError>("eventfd: {}", std::strerror(errno));
   }
   ~TcpMesh() override {
@@ -68,6 +68,8 @@ class TcpMesh final : public Mesh {
     [[maybe_unused]] const ssize_t n = ::write(wake_, &one, sizeof one);
   }
 
+  void watch(int fd) override { watched_ = fd; }
+
   void leave() override {
     for (TcpLink* link : open_) link->leave();
     open_.clear();
@@ -91,7 +93,8 @@ class TcpMesh final : public Mesh {
       polled_[i] = {events == 0 ? -1 : link.fd(), events, 0};
     }
     polled_[open_.size()] = {notices_hangups ? wake_ : -1, POLLIN, 0};
-    const auto count = static_cast<nfds_t>(open_.size() + 1);
+    polled_[open_.size() + 1] = {notices_hangups ? watched_ : -1, POLLIN, 0};
+    const auto count = static_cast<nfds_t>(open_.size() + 2);
     if (::poll(polled_.data(), count, static_cast<int>(timeout.count())) < 0) {
       for (TcpLink* link : open_) link->set_ready(true, true);  // interrupted: look everywhere
       return;
@@ -114,6 +117,7 @@ class TcpMesh final : public Mesh {
   int lanes_;
   std::vector<std::string> names_;
   int wake_;
+  int watched_ = -1;
   std::uint64_t bytes_moved_ = 0;
   std::vector<std::unique_ptr<TcpLink>> links_;
   std::vector<TcpLink*> open_;

@@ -1,0 +1,106 @@
+#include "comm/transport/shm/segment.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "kernels/base/error.h"
+
+namespace weft::comm::shm {
+
+namespace {
+
+constexpr const char* kRemedy =
+    "set the transport to tcp (--transport=tcp, WEFT_TRANSPORT=tcp) if these processes cannot "
+    "share memory";
+
+Mapping map(int fd, std::size_t bytes, const std::string& what) {
+  void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED) {
+    fail<IoError>("cannot map {} bytes of {} ({}): raise ulimit -v, or use less", bytes, what,
+                  std::strerror(errno));
+  }
+  return {static_cast<std::byte*>(memory), [bytes](std::byte* m) { ::munmap(m, bytes); }};
+}
+
+std::string path_of(const Handle& handle) {
+  return fmt::format("/proc/{}/fd/{}", handle.pid, handle.fd);
+}
+
+}  // namespace
+
+Descriptor::Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+Descriptor::~Descriptor() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Segment::Segment(const std::string& name, std::size_t bytes, bool reserve)
+    : descriptor_(::memfd_create(name.c_str(), MFD_CLOEXEC)), bytes_(bytes) {
+  if (descriptor_.fd() < 0) {
+    fail<IoError>("cannot make shared memory: memfd_create: {}; raise ulimit -n if it says that "
+                  "too many files are open",
+                  std::strerror(errno));
+  }
+  // A file size limit (ulimit -f) would send SIGXFSZ: the launcher of this thread sees EFBIG only
+  // if that is ignored, so what is too long is left to ftruncate's own answer.
+  if (::ftruncate(descriptor_.fd(), static_cast<off_t>(bytes)) != 0) {
+    fail<IoError>("cannot make {} bytes of shared memory: ftruncate: {}; use less, or raise "
+                  "ulimit -f",
+                  bytes, std::strerror(errno));
+  }
+  if (reserve && bytes > 0) {
+    int error = 0;
+    do {
+      error = ::fallocate(descriptor_.fd(), 0, 0, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+    } while (error == EINTR);
+    if (error != 0) {
+      fail<IoError>("cannot reserve {} bytes of shared memory ({}): the machine, or this "
+                    "container's memory limit, is too small for it; use less",
+                    bytes, std::strerror(error));
+    }
+  }
+  mapping_ = map(descriptor_.fd(), bytes, "shared memory");
+}
+
+Handle Segment::handle() const { return {::getpid(), descriptor_.fd()}; }
+
+Mapping map_segment(const Handle& handle, std::size_t bytes) {
+  const std::string path = path_of(handle);
+  const Descriptor descriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (descriptor.fd() < 0) {
+    fail<IoError>("cannot open the shared memory of process {} ({}: {}); {}", handle.pid, path,
+                  std::strerror(errno), kRemedy);
+  }
+  struct stat status {};
+  if (::fstat(descriptor.fd(), &status) != 0 || !S_ISREG(status.st_mode) ||
+      status.st_size != static_cast<off_t>(bytes)) {
+    fail<IoError>("{} is not the shared memory of {} bytes that process {} promised; {}", path,
+                  bytes, handle.pid, kRemedy);
+  }
+  return map(descriptor.fd(), bytes, path);
+}
+
+// Both ends are opened, though only one is used: a pipe that has a reader never raises SIGPIPE.
+Descriptor open_pipe(const Handle& handle) {
+  const std::string path = path_of(handle);
+  Descriptor descriptor(::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  struct stat status {};
+  if (descriptor.fd() < 0 || ::fstat(descriptor.fd(), &status) != 0 || !S_ISFIFO(status.st_mode)) {
+    fail<IoError>("cannot open the pipe of process {} ({}: {}); {}", handle.pid, path,
+                  std::strerror(errno), kRemedy);
+  }
+  return descriptor;
+}
+
+}  // namespace weft::comm::shm

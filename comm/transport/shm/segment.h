@@ -1,0 +1,58 @@
+// Memory that several processes of one host share: a memfd, which has no name and so leaves nothing
+// behind whoever dies when, and which does not depend on how large /dev/shm is. Others of the same
+// user open it through /proc.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace weft::comm::shm {
+
+// Where another process finds a descriptor of this one.
+struct Handle {
+  std::int64_t pid = 0;
+  int fd = -1;
+};
+
+// A descriptor of its own, closed at the end.
+class Descriptor {
+ public:
+  Descriptor() = default;
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept;
+  Descriptor& operator=(Descriptor&& other) noexcept;
+  ~Descriptor();
+  int fd() const { return fd_; }
+
+ private:
+  int fd_ = -1;
+};
+
+// A mapping together with what unmaps it.
+using Mapping = std::shared_ptr<std::byte>;
+
+class Segment {
+ public:
+  // `bytes` of zeros, mapped. reserve: all pages are taken now, so that none is missing later, when
+  // only SIGBUS could tell. Throws IoError saying what is short.
+  Segment(const std::string& name, std::size_t bytes, bool reserve);
+
+  const Mapping& mapping() const { return mapping_; }
+  std::size_t bytes() const { return bytes_; }
+  Handle handle() const;
+
+ private:
+  Descriptor descriptor_;
+  std::size_t bytes_;
+  Mapping mapping_;
+};
+
+// Maps another process's segment, which must be `bytes` long. Throws IoError saying why it cannot.
+Mapping map_segment(const Handle& handle, std::size_t bytes);
+
+// Opens the writing end of another process's pipe; throws IoError.
+Descriptor open_pipe(const Handle& handle);
+
+}  // namespace weft::comm::shm
