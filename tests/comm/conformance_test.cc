@@ -348,6 +348,7 @@ INSTANTIATE_TEST_SUITE_P(
     Transports, Conformance,
     ::testing::Values(Backend{"inproc"}, testing::shm_backend(), Backend{"tcp", true, 1},
                       Backend{"tcp_two_lanes", true, 2}, Backend{"tcp_ipv6", true, 1, "::1"},
+                      testing::with_connections("tcp_three_connections", 1, 3),
                       with_hosts("inproc_two_hosts", testing::dealt_to_two_hosts),
                       with_hosts("inproc_uneven_hosts", testing::hosts_of_growing_size)),
     [](const auto& param_info) { return param_info.param.name; });

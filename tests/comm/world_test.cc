@@ -24,6 +24,7 @@ ConnectOptions TestJob::options(int rank) const {
   options.job_id = identity_.job_id;
   options.transport = backend_.transport;
   options.lanes = backend_.lanes;
+  options.connections = backend_.connections;
   options.algorithm = backend_.algorithm;
   options.connect_timeout = std::chrono::milliseconds(20'000);
   options.operation_timeout = backend_.operation_timeout;
