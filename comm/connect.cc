@@ -197,6 +197,7 @@ Settings StoreHome::settings_for(const std::vector<Introduction>& all, const Mes
   }
   settings.engine.crowded = on_this_machine > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
   settings.hosts = std::make_shared<const HostMap>(make_host_map(localities));
+  if (settings.hosts->hosts.size() > 1) settings.costs = kNetworkCosts;
   return settings;
 }
 

@@ -30,9 +30,9 @@ struct Locality {
 //   - PID namespaces: memory is opened, and processes are watched, by pid;
 //   - network namespaces: who is given a network of its own is to be a host of its own;
 //   - users: one may not open another's memory.
-// It says what schedules are made for; whether two ranks do share memory is not decided by it. What
-// cannot be read counts as equal: where one rank cannot read it, none of its neighbours can. Never
-// throws.
+// Ranks with the same key are of one host for schedules, and try to share memory: a key that is set
+// must not join what cannot. What cannot be read counts as equal: where one rank cannot read it,
+// none of its neighbours can. Never throws.
 Locality this_locality();
 
 // For messages among ranks. Reading takes what is there: a field that is missing, or of the wrong

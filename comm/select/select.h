@@ -27,6 +27,8 @@ struct LinkCosts {
 
 // Sockets on loopback: a message about 5-8 us, 5-10 GB/s a core.
 inline constexpr LinkCosts kSocketCosts{6e-6, 3e-6, 1.0 / 6e9, 1.0 / 10e9};
+// Between hosts of which nothing is known: 10 Gbit/s Ethernet, one host's link.
+inline constexpr LinkCosts kNetworkCosts{30e-6, 5e-6, 1.0 / 1.25e9, 1.0 / 10e9};
 // Threads of one process: a flag is seen within a microsecond, memory moves at memory speed.
 inline constexpr LinkCosts kMemoryCosts{1e-6, 3e-7, 1.0 / 10e9, 1.0 / 10e9};
 

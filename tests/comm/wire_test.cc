@@ -154,7 +154,22 @@ TEST(Wire, ADefaultAlgorithmThatCannotGivesWay) {
   for (const auto& result : results) EXPECT_TRUE(same_bits(result, results.front()));
 }
 
-// What "completes_once" promises, for every algorithm there is.
+// Across hosts and inside, and where the sum of a host is only part of the whole.
+TEST(Wire, HierarchicalGivesAllRanksTheSameBits) {
+  for (HostMap (*hosts)(int) : {testing::dealt_to_two_hosts, testing::hosts_of_growing_size}) {
+    Backend backend;
+    backend.hosts = hosts;
+    const auto results = outputs(backend, 7, [](Communicator& world) {
+      std::vector<float> mine = share_of({"plain", testing::plain}, world.rank(), 3001);
+      world.all_reduce(std::span(mine), ReduceOp::avg, {"hierarchical", DType::bf16});
+      return mine;
+    });
+    for (const auto& result : results) EXPECT_TRUE(same_bits(result, results.front()));
+  }
+}
+
+// What "completes_once" promises, for every algorithm there is. Hierarchical, for which this world
+// has no hosts, is asked in HierarchicalCompletesEveryChunkOnce.
 TEST(Wire, AlgorithmsCompleteChunksWhereTheySay) {
   for (const Algorithm& algorithm : algorithms()) {
     for (int n = 2; n <= 17; ++n) {
@@ -174,6 +189,27 @@ TEST(Wire, AlgorithmsCompleteChunksWhereTheySay) {
       } else {
         EXPECT_THAT(completed, ::testing::Each(::testing::Gt(1))) << algorithm.name << ", " << n;
       }
+    }
+  }
+}
+
+TEST(Wire, HierarchicalCompletesEveryChunkOnce) {
+  const Algorithm& algorithm = *find_algorithm("hierarchical");
+  ASSERT_TRUE(algorithm.completes_once);
+  for (HostMap (*hosts)(int) : {testing::dealt_to_two_hosts, testing::hosts_of_growing_size}) {
+    for (int n = 3; n <= 17; ++n) {
+      const auto map = std::make_shared<const HostMap>(hosts(n));
+      std::vector<int> completed;
+      for (int rank = 0; rank < n; ++rank) {
+        const Schedule schedule = algorithm.emit({Collective::all_reduce, rank, n, 0, map});
+        completed.resize(static_cast<std::size_t>(chunk_count(schedule, Buffer::output)));
+        for (const Step& step : schedule.steps) {
+          for (int k = 0; step.completes && k < step.to.count; ++k) {
+            ++completed[static_cast<std::size_t>(step.to.chunk + k)];
+          }
+        }
+      }
+      EXPECT_THAT(completed, ::testing::Each(1)) << n;
     }
   }
 }

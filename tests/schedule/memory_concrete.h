@@ -26,15 +26,10 @@ inline std::string text_of(const std::vector<MemorySchedule>& schedules) {
   return text;
 }
 
-inline std::vector<MemorySchedule> lowered_world(
-    std::string_view algorithm, Collective collective, int n, Reach reach, int root = 0,
-    int tiles = 1, const std::shared_ptr<const HostMap>& hosts = nullptr) {
-  std::vector<Schedule> world;
-  for (int rank = 0; rank < n; ++rank) {
-    world.push_back(
-        emit(*find_algorithm(algorithm), {collective, rank, n, root, hosts}, {tiles, false, 1}));
-  }
-  return lower(world, reach);
+inline std::vector<MemorySchedule> lowered_world(std::string_view algorithm, Collective collective,
+                                                 int n, Reach reach, int root = 0, int tiles = 1) {
+  return lower(emit_world(*find_algorithm(algorithm), collective, n, root, {tiles, false, 1}),
+               reach);
 }
 
 }  // namespace weft::comm

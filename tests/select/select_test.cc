@@ -115,15 +115,13 @@ Problem on_hosts(Collective collective, int hosts, int each, bool dealt = false)
           std::make_shared<const HostMap>(host_map_of(std::move(lists)))};
 }
 
-constexpr LinkCosts kNetwork{30e-6, 5e-6, 1.0 / 1.25e9, 1.0 / 10e9};  // 10 Gbit/s a host
-
 TEST(Select, LargeReductionsAreHierarchicalAcrossHosts) {
   for (const Collective collective :
        {Collective::all_reduce, Collective::all_gather, Collective::reduce_scatter}) {
     for (const bool dealt : {false, true}) {
       const Problem problem = on_hosts(collective, 4, 8, dealt);
       for (const std::int64_t bytes : {1 << 20, 64 << 20}) {
-        EXPECT_EQ(choose(problem, Bytes(bytes), 1, kNetwork).algorithm, "hierarchical")
+        EXPECT_EQ(choose(problem, Bytes(bytes), 1, kNetworkCosts).algorithm, "hierarchical")
             << name_of(collective) << " of " << bytes << (dealt ? ", dealt" : "");
       }
     }
@@ -131,14 +129,14 @@ TEST(Select, LargeReductionsAreHierarchicalAcrossHosts) {
   // One host is no hierarchy, nor are hosts of one rank each.
   for (const auto& [hosts, each] : {std::pair{1, 8}, {8, 1}}) {
     const Problem problem = on_hosts(Collective::all_reduce, hosts, each);
-    EXPECT_NE(choose(problem, Bytes(64 << 20), 1, kNetwork).algorithm, "hierarchical");
+    EXPECT_NE(choose(problem, Bytes(64 << 20), 1, kNetworkCosts).algorithm, "hierarchical");
   }
 }
 
 TEST(Select, RanksOfAHostShareItsLink) {
   const auto seconds = [&](const char* algorithm, bool dealt) {
     const Problem problem = on_hosts(Collective::all_reduce, 4, 8, dealt);
-    return expected_seconds(algorithm, problem, Bytes(64 << 20), kNetwork);
+    return expected_seconds(algorithm, problem, Bytes(64 << 20), kNetworkCosts);
   };
   // A ring of ranks in order crosses once a host, one of dealt ranks with every step.
   EXPECT_GT(seconds("ring", true), 4 * seconds("ring", false));
@@ -150,8 +148,9 @@ TEST(Select, RanksOfAHostShareItsLink) {
 TEST(Select, SmallReductionsDoubleWhereFewRoundsCross) {
   // 4 hosts of 8 ranks in a row: of 5 rounds 3 stay inside.
   for (const std::int64_t bytes : {8, 1024}) {
-    EXPECT_EQ(choose(on_hosts(Collective::all_reduce, 4, 8), Bytes(bytes), 1, kNetwork).algorithm,
-              "recursive_doubling");
+    EXPECT_EQ(
+        choose(on_hosts(Collective::all_reduce, 4, 8), Bytes(bytes), 1, kNetworkCosts).algorithm,
+        "recursive_doubling");
   }
 }
 
@@ -162,7 +161,7 @@ TEST(Select, EveryHierarchicalCollectiveHasAModelAndTiles) {
       if (!find_algorithm("hierarchical")->supports(problem)) continue;
       double before = 0;
       for (const std::int64_t bytes : kSizes) {
-        const double now = expected_seconds("hierarchical", problem, Bytes(bytes), kNetwork);
+        const double now = expected_seconds("hierarchical", problem, Bytes(bytes), kNetworkCosts);
         EXPECT_GE(now, before) << name_of(problem.collective);
         before = now;
         const Choice choice = choose_tiles("hierarchical", problem, Bytes(bytes));
