@@ -209,8 +209,13 @@ Found run(const Options& options, unsigned seed) {
   }
   const int victim = static_cast<int>(random() % static_cast<unsigned>(options.ranks));
   const std::size_t index = static_cast<std::size_t>(victim);
-  // The random moment.
-  ::usleep(random() % static_cast<unsigned>(options.last_moment_ms * 1000));
+  // Until the random moment has come, nobody may fail.
+  const milliseconds moment(random() % static_cast<unsigned>(options.last_moment_ms));
+  if (children[index].says("thrown ", Clock::now() + moment)) {
+    found.complaints.push_back(
+        fmt::format("rank {} failed by itself:\n{}", victim, children[index].said()));
+    return found;
+  }
   const pid_t victim_pid = children[index].pid();
   const long long killed_us = now_us();
   ::kill(victim_pid, options.signal == "stop" ? SIGSTOP : SIGKILL);
