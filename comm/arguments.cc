@@ -77,6 +77,29 @@ Elems Arguments::counts(const char* name, std::span<const Elems> counts, DType d
   return total;
 }
 
+std::optional<DType> Arguments::wire(const CallOptions& options, DType dtype) const {
+  if (!options.wire || *options.wire == DType::f32) return std::nullopt;
+  if (!is_half(*options.wire)) {
+    fail<InvalidArgument>("{}: wire is {}, expected f16 or bf16 (or none)", where(),
+                          static_cast<int>(*options.wire) < kDTypeCount
+                              ? name_of(*options.wire)
+                              : std::string_view("no DType"));
+  }
+  if (dtype == DType::f32) return size_ > 1 ? options.wire : std::nullopt;
+  fail<InvalidArgument>(
+      "{}: wire is {}, but the buffers are {}: only f32 is compressed; leave wire out, or cast to "
+      "f32 first",
+      where(), name_of(*options.wire), name_of(dtype));
+}
+
+void Arguments::no_wire(const CallOptions& options) const {
+  if (!options.wire || *options.wire == DType::f32) return;
+  fail<InvalidArgument>(
+      "{}: wire is given, but {} does not compress: leave it out, or cast the buffers to f16 or "
+      "bf16",
+      where(), operation_);
+}
+
 void Arguments::no_overlap(const ConstView& input, const View& output) const {
   const auto a = reinterpret_cast<std::uintptr_t>(input.data);
   const auto b = reinterpret_cast<std::uintptr_t>(output.data);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -29,6 +30,10 @@ class Arguments {
   // Blocks per rank: one for each, none negative, in total no more than a view may have. Gives the
   // total.
   Elems counts(const char* name, std::span<const Elems> counts, DType dtype) const;
+  // Of calls that can compress: what travels instead of f32, if anything does.
+  std::optional<DType> wire(const CallOptions& options, DType dtype) const;
+  // Of the others.
+  void no_wire(const CallOptions& options) const;
   void no_overlap(const ConstView& input, const View& output) const;
 
  private:

@@ -15,8 +15,7 @@ constexpr std::chrono::milliseconds kAbortWait{300};
 
 Settings with_scratch(Settings settings, const Mesh& mesh) {
   const memory::Group* group = mesh.memory();
-  settings.scratch =
-      Bytes(group == nullptr ? 0 : static_cast<std::int64_t>(group->layout().scratch_bytes()));
+  settings.scratch = Bytes(group == nullptr ? 0 : static_cast<std::int64_t>(memory::kRoundBytes));
   return settings;
 }
 
@@ -40,7 +39,7 @@ Communicator::Impl::Impl(std::unique_ptr<Mesh> mesh,
       home(std::move(splits_from)),
       engine(std::make_shared<Engine>(std::move(mesh), supervisor, new_settings.engine)),
       planner(rank, size, new_settings.lanes, new_settings.algorithm, new_settings.costs,
-              settings.scratch, new_settings.engine.crowded),
+              settings.scratch, new_settings.engine.crowded, settings.hosts),
       exceptions_at_birth(std::uncaught_exceptions()) {}
 
 // A rank that is thrown out of its work must not look as if it had finished.

@@ -34,6 +34,8 @@
 
 namespace weft::comm {
 
+struct HostMap;
+
 struct ConstView {
   const void* data = nullptr;
   Elems count;
@@ -101,18 +103,45 @@ struct ConnectOptions {
   TransportKind transport = TransportKind::automatic;
   std::string interface;  // name ("eth0") or address to listen on; empty: the one the route to the
                           // store takes
-  int lanes = 1;          // connections a pair of ranks
+  int lanes = 1;          // links a pair of ranks, among which schedules are striped
+  int connections = 1;  // tcp: over how many the large messages of a link are spread, each as fast
+                        // as it is; 1: over the link's own
   std::string algorithm;  // default for every call; empty: chosen by size
   std::chrono::milliseconds connect_timeout{60'000};
   std::chrono::milliseconds operation_timeout{
       30 * 60'000};  // a collective that makes no progress for so long fails
   std::chrono::milliseconds heartbeat{500};  // a rank silent for 6 of these is lost
 
+  // docs/trace.md. Where the last operations are dumped to on failures and signals; "off": they are
+  // not even recorded; empty: no dumps. Where timelines go; empty: there are none.
+  std::string flight_recorder;
+  std::string timeline;
+  std::size_t timeline_events = std::size_t{1} << 18;  // a thread and communicator
+
   static ConnectOptions from_environment();
 };
 
+// What a call may ask for; the same on all ranks.
 struct CallOptions {
-  std::string_view algorithm = {};  // overrides the communicator's; must be the same on all ranks
+  std::string_view algorithm = {};  // overrides the communicator's
+  // f16 or bf16: f32 buffers travel in this type, half the bytes, and are reduced in f32. Of
+  // all_reduce, reduce, reduce_scatter, all_gather, broadcast and their v forms; every rank of an
+  // all_reduce, all_gather or broadcast ends with the same bits (the own block of an all_gather and
+  // the root's buffer of a broadcast are rounded, too). Chosen call by call and nowhere else: what
+  // a call rounds away should be seen where it is made. A group of one sends, and rounds, nothing.
+  //
+  // Error, elementwise. With u = 2^-8 and t = 2^-134 (bf16), or u = 2^-11 and t = 2^-25 (f16), a
+  // value that travels once is off by at most max(u |x|, t): all_gather and broadcast. A sum of x_r
+  // over n ranks is off by at most
+  //   ((1 + u)^h (1 + 2^-24)^n - 1) sum |x_r| + 2 n t      (avg: the first part divided by n)
+  // h being how often a contribution is rounded on its way, one less in reduce and reduce_scatter,
+  // whose results stay f32: ring n, halving_doubling 1 + ceil(log2 n), tree 2 + floor(log2(n-1)),
+  // two_shot (and the others' direct) 2; never more than n. min and max are the exact result,
+  // rounded once (in reduce and reduce_scatter: off by at most max(u |x|, t)). Where sums cancel,
+  // the error is relative to sum |x_r|, as that of any float sum. f16 overflows to infinity at
+  // 65520, in partial sums, too: prefer bf16, or scale. NaN stays NaN. docs/compression.md derives
+  // it.
+  std::optional<DType> wire = {};
 };
 
 struct TrafficCounters {
@@ -150,8 +179,10 @@ class Communicator {
   // Mismatch (another world size), PeerLost.
   static Communicator connect(const ConnectOptions& options);
   // A world of ranks that are threads of this process; element r is for the thread that plays rank
-  // r. No store, no sockets.
-  static std::vector<Communicator> in_process(int world_size);
+  // r. No store, no sockets. With `hosts` (schedule/host_map.h) they are treated as if they were
+  // spread over hosts like that: schedules follow it, and `hierarchical` can be asked for.
+  static std::vector<Communicator> in_process(int world_size,
+                                              std::shared_ptr<const HostMap> hosts = nullptr);
   // A world of one: every collective is a copy.
   static Communicator self();
 
@@ -234,9 +265,10 @@ class Communicator {
   // own.
   std::optional<Communicator> split(int color, int key = 0);
 
-  // Collective: memory of `bytes` on every rank (the same everywhere) that ranks of one host address
-  // directly. Over TCP alone, and between threads, it is plain memory. Throws on all ranks alike:
-  // IoError naming the rank whose machine has too little memory, or where it cannot be mapped.
+  // Collective: memory of `bytes` on every rank (the same everywhere) that ranks of one host
+  // address directly. Over TCP alone, and between threads, it is plain memory. Throws on all ranks
+  // alike: IoError naming the rank whose machine has too little memory, or where it cannot be
+  // mapped.
   SymmetricMemory allocate_symmetric(Bytes bytes);
 
   // Fails every pending and later call here and on the other ranks with Aborted(reason). Never

@@ -3,17 +3,17 @@
 
 #include <algorithm>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "comm/greeting.h"
 #include "comm/impl.h"
+#include "comm/introduction.h"
 #include "comm/job.h"
 #include "comm/join_memory.h"
-#include "comm/memory_space.h"
 #include "comm/rendezvous/wire.h"
-#include "comm/transport/tcp/form.h"
+#include "comm/tracing.h"
 #include "comm/transport/shm/host.h"
+#include "comm/transport/tcp/form.h"
 #include "comm/transport/tcp/interface.h"
 
 namespace weft::comm {
@@ -21,38 +21,6 @@ namespace weft::comm {
 namespace {
 
 using std::chrono::milliseconds;
-
-// What a rank tells the others about itself.
-struct Introduction {
-  Member member;
-  tcp::Endpoint endpoint;
-  int lanes = 1;
-  int transport = 0;         // TransportKind
-  std::string memory_space;  // ranks with the same can share memory
-};
-
-Blob encode(const Introduction& mine) {
-  const nlohmann::json json = {{"rank", mine.member.job_rank}, {"host", mine.member.host},
-                               {"pid", mine.member.pid},       {"address", mine.endpoint.address},
-                               {"port", mine.endpoint.port},   {"lanes", mine.lanes},
-                               {"transport", mine.transport},  {"space", mine.memory_space}};
-  const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  return {text.begin(), text.end()};
-}
-
-Introduction decode(const Blob& blob) {
-  const auto json = nlohmann::json::parse(blob.begin(), blob.end());
-  Introduction theirs;
-  theirs.member.job_rank = json.at("rank").get<int>();
-  theirs.member.host = json.at("host").get<std::string>();
-  theirs.member.pid = json.at("pid").get<std::int64_t>();
-  theirs.endpoint.address = json.at("address").get<std::string>();
-  theirs.endpoint.port = json.at("port").get<std::uint16_t>();
-  theirs.lanes = json.at("lanes").get<int>();
-  theirs.transport = json.at("transport").get<int>();
-  theirs.memory_space = json.at("space").get<std::string>();
-  return theirs;
-}
 
 void check(const ConnectOptions& options) {
   const auto demand = [&](bool holds, const char* what, const auto& found, const char* expected) {
@@ -64,6 +32,8 @@ void check(const ConnectOptions& options) {
   demand(options.rank >= 0 && options.rank < options.world_size, "rank", options.rank,
          "0 to world_size - 1");
   demand(options.lanes >= 1 && options.lanes <= 16, "lanes", options.lanes, "1 to 16");
+  demand(options.connections >= 1 && options.connections <= 16, "connections", options.connections,
+         "1 to 16");
   demand(options.connect_timeout.count() > 0, "connect_timeout", options.connect_timeout.count(),
          "a positive time");
   demand(options.operation_timeout.count() > 0, "operation_timeout",
@@ -114,33 +84,42 @@ class StoreHome final : public Home {
                                       const tcp::Endpoint& endpoint);
   std::shared_ptr<shm::Host> share_memory(const std::string& name, const std::vector<int>& ranks,
                                           int rank, const std::vector<Introduction>& all);
+  std::unique_ptr<Mesh> form_mesh(const std::string& name, const std::vector<int>& ranks, int rank,
+                                  const std::vector<Introduction>& all, tcp::Listener listener,
+                                  const std::shared_ptr<shm::Host>& host);
+  Settings settings_for(const std::vector<Introduction>& all, const Mesh& mesh) const;
 
   std::shared_ptr<Job> job_;
   ConnectOptions options_;
   std::string address_;
 };
 
-std::vector<Introduction> StoreHome::introduce(const std::string& name, const std::vector<int>& ranks,
-                                             const tcp::Endpoint& endpoint) {
+std::vector<Introduction> StoreHome::introduce(const std::string& name,
+                                               const std::vector<int>& ranks,
+                                               const tcp::Endpoint& endpoint) {
   Introduction mine;
   mine.member = {job_->self().rank, this_host(), getpid()};
   mine.endpoint = endpoint;
   mine.lanes = options_.lanes;
+  mine.connections = options_.connections;
   mine.transport = static_cast<int>(options_.transport);
-  mine.memory_space = memory_space();
+  mine.locality = this_locality();
   std::vector<Introduction> all;
   for (const Blob& blob : job_->store().exchange("comm/" + name + "/introduction", ranks,
                                                  encode(mine), options_.connect_timeout)) {
-    all.push_back(decode(blob));
-    if (all.back().lanes != mine.lanes) {
-      fail<Mismatch>("connect: rank {} has {} lanes, rank {} has {}; set the same on all ranks",
-                     mine.member.job_rank, mine.lanes, all.back().member.job_rank,
-                     all.back().lanes);
-    }
+    all.push_back(decode_introduction(blob));
+    const auto demand_same = [&](const char* what, int ours, int theirs) {
+      if (ours == theirs) return;
+      fail<Mismatch>("connect: rank {} has {} {}, rank {} has {}; set the same on all ranks",
+                     mine.member.job_rank, ours, what, all.back().member.job_rank, theirs);
+    };
+    demand_same("lanes", mine.lanes, all.back().lanes);
+    demand_same("connections a lane", mine.connections, all.back().connections);
     if (all.back().transport != mine.transport) {
-      fail<Mismatch>("connect: rank {} and rank {} were told different transports (WEFT_TRANSPORT "
-                     "or --transport); set the same on all ranks",
-                     mine.member.job_rank, all.back().member.job_rank);
+      fail<Mismatch>(
+          "connect: rank {} and rank {} were told different transports (WEFT_TRANSPORT "
+          "or --transport); set the same on all ranks",
+          mine.member.job_rank, all.back().member.job_rank);
     }
   }
   return all;
@@ -157,7 +136,7 @@ std::shared_ptr<shm::Host> StoreHome::share_memory(const std::string& name,
   candidates.required = options_.transport == TransportKind::shm;
   const Introduction& mine = all[static_cast<std::size_t>(rank)];
   for (std::size_t r = 0; r < all.size(); ++r) {
-    if (all[r].memory_space == mine.memory_space) {
+    if (all[r].locality.key == mine.locality.key) {
       if (static_cast<int>(r) == rank) candidates.self = static_cast<int>(candidates.ranks.size());
       candidates.ranks.push_back(static_cast<int>(r));
     } else if (candidates.required) {
@@ -173,17 +152,18 @@ std::shared_ptr<shm::Host> StoreHome::share_memory(const std::string& name,
   });
 }
 
-std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
-                                                  const std::vector<int>& ranks, int rank,
-                                                  bool whole_job) {
-  tcp::Listener listener(address_);
-  const std::vector<Introduction> all = introduce(name, ranks, listener.endpoint());
-  check_reachable(all);
-  const std::shared_ptr<shm::Host> host = share_memory(name, ranks, rank, all);
+// Shared memory to the ranks of this host, where there is `host`; TCP to the others.
+std::unique_ptr<Mesh> StoreHome::form_mesh(const std::string& name, const std::vector<int>& ranks,
+                                           int rank, const std::vector<Introduction>& all,
+                                           tcp::Listener listener,
+                                           const std::shared_ptr<shm::Host>& host) {
+  const auto size = static_cast<int>(ranks.size());
+  if (host && host->group()->size() == size) return shm::make_mesh(host, size, options_.lanes);
   tcp::FormOptions form;
   form.rank = rank;
-  form.size = static_cast<int>(ranks.size());
+  form.size = size;
   form.lanes = options_.lanes;
+  form.connections = options_.connections;
   form.names = ranks;
   form.timeout = options_.connect_timeout;
   form.check = [&] {
@@ -192,41 +172,59 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
       throw_error(verdict.code, verdict.message);
     }
   };
-  std::vector<Member> members;
-  int here = 0;
-  for (const Introduction& one : all) {
-    form.endpoints.push_back(one.endpoint);
-    members.push_back(one.member);
-    here += one.member.host == this_host() ? 1 : 0;
+  for (const Introduction& one : all) form.endpoints.push_back(one.endpoint);
+  form.apart.resize(ranks.size());
+  for (int m = 0; host && m < host->group()->size(); ++m) {
+    form.apart[static_cast<std::size_t>(host->group()->rank_of(m))] = true;
   }
   const auto greeter = make_greeter(job_->identity(), job_->self(), name, ranks);
-  std::unique_ptr<Mesh> mesh;
-  if (host && host->group()->size() == form.size) {
-    mesh = shm::make_mesh(host, form.size, form.lanes);
-  } else {
-    form.apart.resize(ranks.size());
-    for (int m = 0; host && m < host->group()->size(); ++m) {
-      form.apart[static_cast<std::size_t>(host->group()->rank_of(m))] = true;
-    }
-    mesh = std::move(listener).form(form, *greeter);
-    if (host) mesh = shm::make_mixed_mesh(host, std::move(mesh));
-  }
-  // Nobody goes on before everybody stands: whoever cannot join fails all.
-  job_->store().exchange("comm/" + name + "/ready", ranks, {}, options_.connect_timeout);
+  auto mesh = std::move(listener).form(form, *greeter);
+  return host ? shm::make_mixed_mesh(host, std::move(mesh)) : std::move(mesh);
+}
 
+Settings StoreHome::settings_for(const std::vector<Introduction>& all, const Mesh& mesh) const {
   Settings settings;
   settings.lanes = options_.lanes;
   settings.algorithm = options_.algorithm;
-  if (mesh->memory() != nullptr) settings.costs = kMemoryCosts;
+  if (mesh.memory() != nullptr) settings.costs = kMemoryCosts;
   settings.engine.operation_timeout = options_.operation_timeout;
-  settings.engine.crowded = here > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
+  settings.trace = trace_options(options_);
+  std::vector<Locality> localities;
+  int on_this_machine = 0;
+  for (const Introduction& one : all) {
+    localities.push_back(one.locality);
+    on_this_machine += one.member.host == this_host() ? 1 : 0;
+  }
+  settings.engine.crowded = on_this_machine > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
+  settings.hosts = std::make_shared<const HostMap>(make_host_map(localities));
+  if (settings.hosts->hosts.size() > 1) settings.costs = kNetworkCosts;
+  return settings;
+}
+
+std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
+                                                    const std::vector<int>& ranks, int rank,
+                                                    bool whole_job) {
+  tcp::Listener listener(address_);
+  const std::vector<Introduction> all = introduce(name, ranks, listener.endpoint());
+  check_reachable(all);
+  const std::shared_ptr<shm::Host> host = share_memory(name, ranks, rank, all);
+  auto mesh = form_mesh(name, ranks, rank, all, std::move(listener), host);
+  // Nobody goes on before everybody stands: whoever cannot join fails all.
+  const std::vector<Blob> clocks = job_->store().exchange(
+      "comm/" + name + "/ready", ranks, clock_to_show(options_), options_.connect_timeout);
+
+  std::vector<Member> members;
+  for (const Introduction& one : all) members.push_back(one.member);
+  const Settings settings = settings_for(all, *mesh);
   auto impl = std::make_unique<Communicator::Impl>(
       std::move(mesh), make_store_supervisor(job_, name, whole_job, std::move(members), rank),
       std::make_shared<StoreHome>(job_, options_, address_), settings);
   impl->name = name;
   if (host) impl->symmetric = std::make_shared<SymmetricHeap>(host);
+  open_trace(*impl, job_->identity().job_id);
   job_->enlist(impl->engine.get());
   impl->before_close = [job = job_, engine = impl->engine.get()] { job->dismiss(engine); };
+  if (whole_job) align_clocks(*impl, job_, clocks);
   return impl;
 }
 
@@ -234,7 +232,9 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
 
 Communicator Communicator::connect(const ConnectOptions& options) {
   check(options);
-  if (options.world_size == 1 && options.store_port == 0) return self();
+  if (options.world_size == 1 && options.store_port == 0) {
+    return std::move(make_in_process(1, trace_options(options)).front());
+  }
   JobIdentity identity;
   identity.job_id = options.job_id;
   identity.epoch = options.epoch;

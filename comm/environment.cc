@@ -13,6 +13,7 @@
 #include "comm/communicator.h"
 #include "comm/planner.h"
 #include "comm/rendezvous/handshake.h"
+#include "comm/trace/trace.h"
 
 namespace weft::comm {
 
@@ -136,9 +137,14 @@ ConnectOptions ConnectOptions::from_environment() {
   options.algorithm = text_of(env::kAlgorithm);
   check_algorithm(options.algorithm, env::kAlgorithm);
   options.lanes = static_cast<int>(number_of(env::kLanes, 1, 16, options.lanes));
+  options.connections = static_cast<int>(number_of(env::kConnections, 1, 16, options.connections));
   options.connect_timeout = time_of(env::kConnectTimeout, options.connect_timeout);
   options.operation_timeout = time_of(env::kOperationTimeout, options.operation_timeout);
   options.heartbeat = time_of(env::kHeartbeat, options.heartbeat);
+  const trace::Options trace = trace::Options::from_environment();
+  options.flight_recorder = trace.flight_recorder;
+  options.timeline = trace.timeline;
+  options.timeline_events = trace.timeline_events;
   return options;
 }
 

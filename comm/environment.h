@@ -30,10 +30,17 @@ inline constexpr const char* kSecretFile = "WEFT_SECRET_FILE";
 // How to talk.
 inline constexpr const char* kTransport = "WEFT_TRANSPORT";  // auto, shm, tcp, inproc
 inline constexpr const char* kInterface = "WEFT_INTERFACE";  // "eth0" or a literal address
+inline constexpr const char* kHostKey = "WEFT_HOST_KEY";     // ranks with the same are on one host
 inline constexpr const char* kAlgorithm = "WEFT_ALGORITHM";  // auto, ring, tree, ...
-inline constexpr const char* kLanes = "WEFT_LANES";          // connections a pair of ranks, 1 .. 16
+inline constexpr const char* kLanes = "WEFT_LANES";          // links a pair of ranks, 1 .. 16
+inline constexpr const char* kConnections = "WEFT_CONNECTIONS";  // tcp: of a link, 1 .. 16
 inline constexpr const char* kConnectTimeout = "WEFT_CONNECT_TIMEOUT_MS";
 inline constexpr const char* kOperationTimeout = "WEFT_OPERATION_TIMEOUT_MS";
 inline constexpr const char* kHeartbeat = "WEFT_HEARTBEAT_MS";
+
+// What to write down: comm/trace/trace.h.
+inline constexpr const char* kFlightRecorder = "WEFT_FLIGHT_RECORDER";  // a directory, or off
+inline constexpr const char* kTimeline = "WEFT_TIMELINE";               // a directory
+inline constexpr const char* kTimelineEvents = "WEFT_TIMELINE_EVENTS";  // a thread, 1 .. 2^24
 
 }  // namespace weft::comm::env

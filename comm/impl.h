@@ -15,6 +15,7 @@
 #include "comm/group.h"
 #include "comm/planner.h"
 #include "comm/symmetric.h"
+#include "comm/trace/trace.h"
 
 namespace weft::comm {
 
@@ -33,8 +34,10 @@ struct Settings {
   int lanes = 1;
   std::string algorithm;
   LinkCosts costs = kSocketCosts;
+  std::shared_ptr<const HostMap> hosts = nullptr;  // of this communicator's ranks, if known
   EngineOptions engine;
   Bytes scratch;  // that a round of a collective on shared memory may use, of each rank; set below
+  trace::Options trace;
 };
 
 // A checked call of equally long blocks. `algorithm` is the call's own wish.
@@ -103,9 +106,16 @@ struct Communicator::Impl {
   Prepared all_to_all_v(ConstView input, std::span<const Elems> send_counts, View output,
                         std::span<const Elems> recv_counts, CallOptions options);
 
+  // Picks what carries the call out, and says so in `call`.
+  Planned plan_of(Call& call, Bytes wide_bytes, std::string_view algorithm, Way way);
+  Bytes round_bytes(Collective collective) const;
   Prepared bind(const Request& request);
   Prepared bind(Call call, Bytes wide_bytes, std::span<const Elems> input_blocks,
                 std::span<const Elems> output_blocks, const Buffers& buffers, CallOptions options);
 };
+
+// Communicators of threads: Communicator::in_process(), with what to write down.
+std::vector<Communicator> make_in_process(int world_size, const trace::Options& trace,
+                                          std::shared_ptr<const HostMap> hosts = nullptr);
 
 }  // namespace weft::comm

@@ -47,7 +47,8 @@ void check_algorithm(std::string_view name, const std::string& where) {
 }
 
 Planner::Planner(int rank, int world_size, int lanes, std::string default_algorithm,
-                 const LinkCosts& costs, Bytes scratch, bool crowded)
+                 const LinkCosts& costs, Bytes scratch, bool crowded,
+                 std::shared_ptr<const HostMap> hosts)
     : rank_(rank),
       world_size_(world_size),
       lanes_(lanes),
@@ -55,36 +56,37 @@ Planner::Planner(int rank, int world_size, int lanes, std::string default_algori
                                                      : std::move(default_algorithm)),
       costs_(costs),
       scratch_(scratch),
-      crowded_(crowded) {}
+      crowded_(crowded),
+      hosts_(std::move(hosts)) {}
 
 std::size_t Planner::RequestHash::operator()(const Request& request) const {
   std::uint64_t hash = static_cast<std::uint64_t>(request.bytes) * 0x9e3779b97f4a7c15ull;
   hash ^= (static_cast<std::uint64_t>(request.collective) << 56) ^
           (static_cast<std::uint64_t>(static_cast<std::uint32_t>(request.root)) << 16) ^
           static_cast<std::uint64_t>(static_cast<std::uint32_t>(request.algorithm)) ^
-          (std::uint64_t{request.by_messages} << 48);
+          (static_cast<std::uint64_t>(request.way) << 48);
   hash *= 0xbf58476d1ce4e5b9ull;
   return static_cast<std::size_t>(hash ^ (hash >> 31));
 }
 
 Planned Planner::plan(Collective collective, int root, Bytes bytes, std::string_view algorithm,
-                      bool by_messages_only) {
+                      Way way) {
   const bool wishes = !algorithm.empty() && algorithm != "auto";
   const std::int32_t wished = wishes ? index_of(algorithm) : -1;
-  const Request request{collective, root, bytes.value, wished, by_messages_only};
+  const Request request{collective, root, bytes.value, wished, way};
   const std::lock_guard lock(mutex_);
   if (const auto it = known_.find(request); it != known_.end()) return it->second;
 
-  const Problem problem{collective, rank_, world_size_, is_rooted(collective) ? root : 0};
+  const Problem problem{collective, rank_, world_size_, is_rooted(collective) ? root : 0, hosts_};
   std::optional<Planned> planned;
-  if (!by_messages_only) planned = on_memory(problem, bytes, wished);
-  if (!planned) planned = by_messages(problem, bytes, wished);
+  if (way == Way::any) planned = on_memory(problem, bytes, wished);
+  if (!planned) planned = by_messages(problem, bytes, wished, way);
   if (known_.size() >= kKnownMax) known_.clear();
   return known_[request] = *planned;
 }
 
-Planned Planner::by_messages(const Problem& problem, Bytes bytes, std::int32_t wished) {
-  const Choice choice = pick(problem, bytes, wished);
+Planned Planner::by_messages(const Problem& problem, Bytes bytes, std::int32_t wished, Way way) {
+  const Choice choice = pick(problem, bytes, wished, way);
   const auto index = static_cast<std::uint8_t>(index_of(choice.algorithm));
   const PlanKey key{problem.collective, problem.root, index, choice.tiles, choice.fused};
   if (plans_.size() >= kPlansMax && !plans_.contains(key)) {
@@ -100,7 +102,7 @@ Planned Planner::by_messages(const Problem& problem, Bytes bytes, std::int32_t w
 std::optional<Planned> Planner::on_memory(const Problem& problem, Bytes bytes,
                                           std::int32_t wished) {
   if (scratch_.value == 0 || world_size_ == 1 || world_size_ > kMemoryWorldMax) return std::nullopt;
-  std::string_view name = wish(problem, wished);
+  std::string_view name = wish(problem, wished, Way::any);
   if (name.empty()) name = choose_on_memory(problem, bytes, crowded_);
   const auto index = static_cast<std::uint8_t>(index_of(name));
   const MemoryKey key{problem.collective, problem.root, index};
@@ -125,34 +127,49 @@ MemoryPlans Planner::lower_to_memory(const Problem& problem, std::string_view al
     world.push_back(find_algorithm(algorithm)->emit(theirs));
   }
   const auto lowered = [&](Reach reach) {
-    return std::make_shared<const MemoryPlan>(
-        make_memory_plan(comm::lower(world, reach), rank_));
+    return std::make_shared<const MemoryPlan>(make_memory_plan(comm::lower(world, reach), rank_));
   };
   return {lowered(Reach::scratch), lowered(Reach::everything)};
 }
 
 // The algorithm that the call, or else the communicator, asks for; empty where it is free.
-std::string_view Planner::wish(const Problem& problem, std::int32_t wished) const {
+std::string_view Planner::wish(const Problem& problem, std::int32_t wished, Way way) const {
+  const auto fits = [&](const Algorithm& algorithm) {
+    return algorithm.supports(problem) &&
+           (way != Way::compressed || completes_once(algorithm, problem));
+  };
   if (wished >= 0) {
     const Algorithm& algorithm = algorithms()[static_cast<std::size_t>(wished)];
     if (!algorithm.supports(problem)) {
       fail<InvalidArgument>(
-          "rank {}: {}: algorithm '{}' does not do this on {} ranks; choose one of auto, {}", rank_,
-          comm::name_of(problem.collective), algorithm.name, world_size_,
+          "rank {}: {}: algorithm '{}' does not do this on {} ranks{}; choose one of auto, {}",
+          rank_, comm::name_of(problem.collective), algorithm.name, world_size_, describe_hosts(),
           names_of([&](const Algorithm& other) { return other.supports(problem); }));
+    }
+    if (!fits(algorithm)) {
+      fail<InvalidArgument>(
+          "rank {}: {}: with wire compression algorithm '{}' would give the ranks different bits "
+          "(it completes a sum on several of them); choose one of auto, {}, or leave wire out",
+          rank_, comm::name_of(problem.collective), algorithm.name, names_of(fits));
     }
     return algorithm.name;
   }
-  if (default_algorithm_.empty() || !find_algorithm(default_algorithm_)->supports(problem)) {
-    return {};
-  }
+  if (default_algorithm_.empty() || !fits(*find_algorithm(default_algorithm_))) return {};
   return default_algorithm_;
 }
 
-Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished) const {
-  const std::string_view name = wish(problem, wished);
-  return name.empty() ? choose(problem, bytes, lanes_, costs_)
+Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished, Way way) const {
+  const std::string_view name = wish(problem, wished, way);
+  return name.empty() ? choose(problem, bytes, lanes_, costs_, way == Way::compressed)
                       : choose_tiles(name, problem, bytes, lanes_);
+}
+
+std::string Planner::describe_hosts() const {
+  if (!hosts_) return "";
+  if (hosts_->hosts.size() == 1) return " of one host";
+  const HostSizes sizes = host_sizes(*hosts_);
+  return fmt::format(" of {} hosts, {} to {} on each", hosts_->hosts.size(), sizes.smallest,
+                     sizes.largest);
 }
 
 Schedule Planner::lower(Problem problem, const Choice& choice) const {

@@ -1,6 +1,6 @@
-// From a call to a plan: picks the algorithm, emits, tiles, fuses and stripes its schedule, or lowers
-// it to memory where all ranks can address each other's, and keeps what came out for the next call
-// of the kind. Thread-safe.
+// From a call to a plan: picks the algorithm, emits, tiles, fuses and stripes its schedule, or
+// lowers it to memory where all ranks can address each other's, and keeps what came out for the
+// next call of the kind. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ namespace weft::comm {
 struct Planned {
   std::shared_ptr<const Plan> plan;  // null: on memory
   MemoryPlans memory;
-  bool chooses = false;  // worth asking whether all ranks' buffers are mapped by all
+  bool chooses = false;        // worth asking whether all ranks' buffers are mapped by all
   std::uint8_t algorithm = 0;  // index into algorithms()
 };
 
@@ -31,17 +31,22 @@ struct Planned {
 // `where`.
 void check_algorithm(std::string_view name, const std::string& where);
 
+// How a call may be carried out. by_messages: never on memory. compressed: by messages of halves
+// (CallOptions::wire), and an all-reduce must complete each chunk on one rank.
+enum class Way : std::uint8_t { any, by_messages, compressed };
+
 class Planner {
  public:
   // `scratch`: of one half of each rank's shared scratch; 0 where memory is not shared.
   Planner(int rank, int world_size, int lanes, std::string default_algorithm,
-          const LinkCosts& costs, Bytes scratch, bool crowded);
+          const LinkCosts& costs, Bytes scratch, bool crowded,
+          std::shared_ptr<const HostMap> hosts = nullptr);
 
-  // `bytes`: of the wide buffer, the same on all ranks. `algorithm`: the call's own wish, or empty;
-  // it must support the problem, while the communicator's default gives way where it does not.
-  // by_messages: never on memory.
+  // `bytes`: of the wide buffer as it travels, the same on all ranks. `algorithm`: the call's own
+  // wish, or empty; it must support the problem, while the communicator's default gives way where
+  // it does not.
   Planned plan(Collective collective, int root, Bytes bytes, std::string_view algorithm,
-               bool by_messages = false);
+               Way way = Way::any);
   // One message of so many bytes.
   std::shared_ptr<const Plan> message(bool sends, int peer, Bytes bytes);
 
@@ -51,7 +56,7 @@ class Planner {
     std::int32_t root;
     std::int64_t bytes;
     std::int32_t algorithm;  // wished for, or -1
-    bool by_messages;
+    Way way;
     bool operator==(const Request&) const = default;
   };
   struct RequestHash {
@@ -73,9 +78,10 @@ class Planner {
     auto operator<=>(const MemoryKey&) const = default;
   };
 
-  std::string_view wish(const Problem& problem, std::int32_t wished) const;
-  Choice pick(const Problem& problem, Bytes bytes, std::int32_t wished) const;
-  Planned by_messages(const Problem& problem, Bytes bytes, std::int32_t wished);
+  std::string_view wish(const Problem& problem, std::int32_t wished, Way way) const;
+  Choice pick(const Problem& problem, Bytes bytes, std::int32_t wished, Way way) const;
+  std::string describe_hosts() const;
+  Planned by_messages(const Problem& problem, Bytes bytes, std::int32_t wished, Way way);
   std::optional<Planned> on_memory(const Problem& problem, Bytes bytes, std::int32_t wished);
   MemoryPlans lower_to_memory(const Problem& problem, std::string_view algorithm) const;
   Schedule lower(Problem problem, const Choice& choice) const;
@@ -88,6 +94,7 @@ class Planner {
   LinkCosts costs_;
   Bytes scratch_;
   bool crowded_;
+  std::shared_ptr<const HostMap> hosts_;  // null: nothing known
   std::mutex mutex_;
   std::unordered_map<Request, Planned, RequestHash> known_;
   std::map<PlanKey, std::shared_ptr<const Plan>> plans_;

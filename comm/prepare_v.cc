@@ -7,7 +7,7 @@ namespace weft::comm {
 namespace {
 
 Call make_call(Collective collective, DType dtype, Elems count, std::span<const Elems> counts,
-               ReduceOp op = ReduceOp::sum, int root = -1) {
+               ReduceOp op = ReduceOp::sum, int root = -1, std::optional<DType> wire = {}) {
   Call call;
   call.collective = collective;
   call.dtype = dtype;
@@ -15,6 +15,7 @@ Call make_call(Collective collective, DType dtype, Elems count, std::span<const 
   call.root = root;
   call.count = count;
   call.detail = fingerprint(counts);
+  call.wire = wire;
   return call;
 }
 
@@ -24,14 +25,12 @@ Prepared Communicator::Impl::bind(Call call, Bytes wide_bytes, std::span<const E
                                   std::span<const Elems> output_blocks, const Buffers& buffers,
                                   CallOptions options) {
   // Of all_to_all_v no rank knows what the others say to each other: messages find out.
-  const bool by_messages = call.collective == Collective::all_to_all;
-  const Planned planned =
-      planner.plan(call.collective, call.root, wide_bytes, options.algorithm, by_messages);
-  call.algorithm = planned.algorithm;
+  const Way way = call.collective == Collective::all_to_all ? Way::by_messages : Way::any;
+  const Planned planned = plan_of(call, wide_bytes, options.algorithm, way);
   if (!planned.plan) {
     Prepared prepared{engine->acquire(planned.memory.by_scratch.get()), buffers};
     prepared.operation->bind_memory_blocks(planned.memory, call, input_blocks, output_blocks,
-                                           settings.scratch);
+                                           round_bytes(call.collective));
     return prepared;
   }
   Prepared prepared{engine->acquire(planned.plan.get()), buffers};
@@ -50,7 +49,8 @@ Prepared Communicator::Impl::all_gather_v(ConstView input, View output,
   check.count("input", input.count, mine, "counts[rank()]");
   check.count("output", output.count, total, "the sum of counts");
   check_algorithm(options.algorithm, "all_gather_v");
-  return bind(make_call(Collective::all_gather, input.dtype, total, counts),
+  return bind(make_call(Collective::all_gather, input.dtype, total, counts, ReduceOp::sum, -1,
+                        check.wire(options, input.dtype)),
               bytes_of(total, input.dtype), {&mine, 1}, counts, {input.data, output.data}, options);
 }
 
@@ -67,7 +67,8 @@ Prepared Communicator::Impl::reduce_scatter_v(ConstView input, View output,
   check.count("output", output.count, mine, "counts[rank()]");
   check.op(op);
   check_algorithm(options.algorithm, "reduce_scatter_v");
-  return bind(make_call(Collective::reduce_scatter, input.dtype, total, counts, op),
+  return bind(make_call(Collective::reduce_scatter, input.dtype, total, counts, op, -1,
+                        check.wire(options, input.dtype)),
               bytes_of(total, input.dtype), counts, {&mine, 1}, {input.data, output.data}, options);
 }
 
@@ -85,6 +86,7 @@ Prepared Communicator::Impl::gather_v(ConstView input, View output, std::span<co
     check.count("output", output.count, total, "the sum of counts, on the root");
   }
   check_algorithm(options.algorithm, "gather_v");
+  check.no_wire(options);
   return bind(make_call(Collective::gather, input.dtype, total, counts, ReduceOp::sum, root),
               bytes_of(total, input.dtype), {&mine, 1}, counts,
               {input.data, rank == root ? output.data : nullptr}, options);
@@ -104,6 +106,7 @@ Prepared Communicator::Impl::scatter_v(ConstView input, View output, std::span<c
     check.count("input", input.count, total, "the sum of counts, on the root");
   }
   check_algorithm(options.algorithm, "scatter_v");
+  check.no_wire(options);
   return bind(make_call(Collective::scatter, output.dtype, total, counts, ReduceOp::sum, root),
               bytes_of(total, output.dtype), counts, {&mine, 1},
               {rank == root ? input.data : nullptr, output.data}, options);
@@ -124,6 +127,7 @@ Prepared Communicator::Impl::all_to_all_v(ConstView input, std::span<const Elems
   check.count("recv_counts[rank()]", recv_counts[self], send_counts[self], "send_counts[rank()]");
   check.no_overlap(input, output);
   check_algorithm(options.algorithm, "all_to_all_v");
+  check.no_wire(options);
   // Counts differ from rank to rank: the lengths of the messages themselves are compared.
   Call call;
   call.collective = Collective::all_to_all;

@@ -128,9 +128,8 @@ SymmetricMemory SymmetricHeap::allocate(Communicator& communicator, Bytes bytes)
   try {
     for (int m = 0; m < group->size(); ++m) {
       const Offer& theirs = offers[static_cast<std::size_t>(group->rank_of(m))];
-      mappings.push_back(m == group->self()
-                             ? segment->mapping()
-                             : shm::map_segment({theirs.pid, theirs.fd}, length));
+      mappings.push_back(m == group->self() ? segment->mapping()
+                                            : shm::map_segment({theirs.pid, theirs.fd}, length));
     }
   } catch (const Error& error) {
     say(mapped, error.what());
@@ -139,8 +138,8 @@ SymmetricMemory SymmetricHeap::allocate(Communicator& communicator, Bytes bytes)
   for (std::uint32_t k = 0; k < mine.retired_count; ++k) {
     const std::uint16_t number = mine.retired[k];
     const bool by_all = std::all_of(offers.begin(), offers.end(), [&](const Offer& offer) {
-      const auto* end = offer.retired.data() + std::min<std::size_t>(offer.retired_count,
-                                                                     kRetiredMax);
+      const auto* end =
+          offer.retired.data() + std::min<std::size_t>(offer.retired_count, kRetiredMax);
       return std::find(offer.retired.data(), end, number) != end;
     });
     if (by_all) table->drop(number);

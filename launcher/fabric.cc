@@ -70,6 +70,7 @@ void Fabric::setup(nn::Module& module) {
   module.to(impl_->settings.dtype);
   parallel::DdpOptions options;
   options.find_unused_parameters = impl_->settings.strategy == "ddp_find_unused_parameters_true";
+  options.compression = impl_->settings.grad_compression;
   impl_->trained.push_back(
       {&module, std::make_unique<parallel::Ddp>(module.named_parameters(), module.named_buffers(),
                                                 communicator, options)});

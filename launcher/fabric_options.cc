@@ -140,6 +140,12 @@ int resolve_nodes(const std::optional<int>& in_code) {
   return nodes;
 }
 
+parallel::Compression resolve_compression(const std::string& name) {
+  if (const auto compression = parallel::parse_compression(name)) return *compression;
+  fail<InvalidArgument>(
+      "Fabric(): there is no grad_compression '{}'; choose one of: none, fp16, bf16, int8", name);
+}
+
 }  // namespace
 
 FabricSettings resolve(const FabricOptions& options) {
@@ -151,6 +157,7 @@ FabricSettings resolve(const FabricOptions& options) {
   settings.devices = agree(options.devices, "devices", "WEFT_DEVICES", "1");
   settings.precision =
       resolve_precision(agree(options.precision, "precision", "WEFT_PRECISION", "32-true"));
+  settings.grad_compression = resolve_compression(options.grad_compression.value_or("none"));
   settings.num_nodes = resolve_nodes(options.num_nodes);
   settings.dtype = settings.precision == "64-true" ? DType::f64 : DType::f32;
   return settings;

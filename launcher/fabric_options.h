@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kernels/base/dtype.h"
+#include "tensor/parallel/comm_hook.h"
 
 namespace weft {
 
@@ -18,6 +19,9 @@ struct FabricOptions {
   std::optional<std::string> devices = {};      // "2", "auto", "-1", "0,2"
   std::optional<int> num_nodes = {};
   std::optional<std::string> precision = {};  // 32-true 64-true, aliases 32 64
+  // What f32 gradients travel as: none fp16 bf16 int8 (tensor/parallel/comm_hook.h). In code only;
+  // the same on every rank.
+  std::optional<std::string> grad_compression = {};
 };
 
 namespace launcher {
@@ -30,6 +34,7 @@ struct FabricSettings {
   int num_nodes = 1;
   std::string precision = "32-true";
   DType dtype = DType::f32;  // of parameters and inputs
+  parallel::Compression grad_compression = parallel::Compression::none;
 };
 
 // Reads the WEFT_* variables that `weft run` sets. InvalidArgument on nonsense and on conflicts;

@@ -12,7 +12,8 @@ using comm::ConstView;
 using comm::View;
 
 CallOptions call(const Options& options) {
-  return {options.algorithm == "auto" ? std::string_view{} : std::string_view{options.algorithm}};
+  return {options.algorithm == "auto" ? std::string_view{} : std::string_view{options.algorithm},
+          options.wire};
 }
 
 double one(int) { return 1.0; }

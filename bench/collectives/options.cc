@@ -1,8 +1,11 @@
 #include "bench/collectives/options.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <iostream>
+#include <string_view>
 
 #include "comm/algorithms/algorithms.h"
 
@@ -30,6 +33,7 @@ std::vector<std::string> algorithm_names() {
 struct Raw {
   std::uint64_t min_bytes, max_bytes, step_bytes = 0;
   std::string dtype = "f32", op = "sum";
+  std::string wire = "none";
   int check = 1, blocking = 1;
 };
 
@@ -73,15 +77,19 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
   app.add_option("--devices", options.devices, "Ranks to start (ignored under weft run)")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  app.add_option("--transport", options.transport,
-                 "auto: processes, over shared memory where they share a host; shm, tcp: processes, "
-                 "over nothing else; inproc: threads of one process")
+  app.add_option(
+         "--transport", options.transport,
+         "auto: processes, over shared memory where they share a host; shm, tcp: processes, "
+         "over nothing else; inproc: threads of one process")
       ->check(CLI::IsMember({"auto", "shm", "tcp", "inproc"}))
       ->capture_default_str();
   app.add_flag("--registered", options.registered,
                "Buffers from allocate_symmetric(), which ranks of one host address directly");
   app.add_option("--algorithm", options.algorithm, "auto, or one for every size")
       ->check(CLI::IsMember(algorithm_names()))
+      ->capture_default_str();
+  app.add_option("--wire", raw.wire, "What f32 travels as")
+      ->check(CLI::IsMember({"none", "bf16", "f16"}))
       ->capture_default_str();
   app.add_option("--interface", options.interface, "Network interface or address for tcp");
   app.add_option("--lanes", options.lanes, "Connections a pair of ranks")
@@ -119,6 +127,15 @@ Options parse_options(int argc, char** argv) {
   options.step_bytes = Bytes(static_cast<std::int64_t>(raw.step_bytes));
   options.dtype = *parse_dtype(raw.dtype);
   options.op = *parse_reduce_op(raw.op);
+  if (raw.wire != "none") {
+    options.wire = parse_dtype(raw.wire);
+    if (options.dtype != DType::f32) refuse("--wire compresses f32: leave it or -d out");
+    constexpr std::array<std::string_view, 5> kCompress = {"all_reduce", "reduce", "broadcast",
+                                                           "all_gather", "reduce_scatter"};
+    if (std::find(kCompress.begin(), kCompress.end(), options.collective) == kCompress.end()) {
+      refuse("--wire: " + options.collective + " does not compress; leave it out");
+    }
+  }
   options.check = raw.check != 0;
   options.blocking = raw.blocking != 0;
   return options;

@@ -24,6 +24,7 @@ struct Options {
   bool blocking = true;  // wait for each operation; else issue all, then wait
   DType dtype = DType::f32;
   ReduceOp op = ReduceOp::sum;
+  std::optional<DType> wire;  // what f32 travels as
   int root = 0;
   int devices = 2;
   std::string transport = "auto";

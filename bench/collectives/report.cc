@@ -43,9 +43,10 @@ nlohmann::json to_json(const std::optional<Timing>& timing) {
 }  // namespace
 
 void print_header(const Options& options, const Communicator& communicator) {
-  fmt::print("# weft bench {}: {} ranks, transport {}, {} buffers, algorithm {}, lanes {}\n",
+  fmt::print("# weft bench {}: {} ranks, transport {}, {} buffers, algorithm {}, lanes {}{}\n",
              options.collective, communicator.size(), options.transport,
-             options.registered ? "registered" : "ordinary", options.algorithm, options.lanes);
+             options.registered ? "registered" : "ordinary", options.algorithm, options.lanes,
+             options.wire ? fmt::format(", wire {}", name_of(*options.wire)) : std::string());
   fmt::print(
       "# minBytes {} maxBytes {} step: {} warmup iters: {} iters: {} validation: {} blocking: "
       "{}\n#\n",
@@ -92,13 +93,19 @@ void print_footer(const std::vector<Row>& rows) {
 
 void write_json(const Options& options, const Communicator& communicator,
                 const std::vector<Row>& rows) {
-  nlohmann::json document = {
-      {"collective", options.collective}, {"ranks", communicator.size()},
-      {"transport", options.transport},   {"algorithm", options.algorithm},
-      {"lanes", options.lanes},           {"dtype", name_of(options.dtype)},
-      {"op", name_of(options.op)},        {"iterations", options.iterations},
-      {"blocking", options.blocking},     {"average_busbw_gbps", average_bus(rows)},
-      {"wrong", total_wrong(rows)},       {"rows", nlohmann::json::array()}};
+  nlohmann::json document = {{"collective", options.collective},
+                             {"ranks", communicator.size()},
+                             {"transport", options.transport},
+                             {"algorithm", options.algorithm},
+                             {"lanes", options.lanes},
+                             {"dtype", name_of(options.dtype)},
+                             {"op", name_of(options.op)},
+                             {"iterations", options.iterations},
+                             {"wire", name_of(options.wire.value_or(options.dtype))},
+                             {"blocking", options.blocking},
+                             {"average_busbw_gbps", average_bus(rows)},
+                             {"wrong", total_wrong(rows)},
+                             {"rows", nlohmann::json::array()}};
   for (const auto& row : rows) {
     document["rows"].push_back({{"bytes", row.size.value},
                                 {"count", row.count.value},

@@ -139,8 +139,9 @@ std::int64_t Subject::wrong(bool in_place) const {
   const auto out = output(in_place);
   std::vector<double> values(out.count.size());
   if (out.count.value > 0) kernels::cast(values.data(), DType::f64, out.data, out.dtype, out.count);
-  const double slack =
-      kind_.reducing && options_.op == ReduceOp::avg ? tolerance(options_.dtype) : 0.0;
+  const double slack = kind_.reducing && options_.op == ReduceOp::avg
+                           ? tolerance(options_.wire.value_or(options_.dtype))
+                           : 0.0;
   std::int64_t wrong = 0;
   for (std::int64_t i = 0; i < out.count.value; ++i) {
     const double want = expected(i);

@@ -15,9 +15,10 @@ constexpr Algorithm kAlgorithms[] = {
     {kAlgorithmNames[0], ring_supports, emit_ring},
     {kAlgorithmNames[1], tree_supports, emit_tree},
     {kAlgorithmNames[2], halving_doubling_supports, emit_halving_doubling},
-    {kAlgorithmNames[3], direct_supports, emit_direct},
+    {kAlgorithmNames[3], direct_supports, emit_direct, false},
     {kAlgorithmNames[4], two_shot_supports, emit_two_shot},
-    {kAlgorithmNames[5], recursive_doubling_supports, emit_recursive_doubling},
+    {kAlgorithmNames[5], recursive_doubling_supports, emit_recursive_doubling, false},
+    {kAlgorithmNames[6], hierarchical_supports, emit_hierarchical},
 };
 static_assert(std::size(kAlgorithms) == kAlgorithmNames.size());
 

@@ -44,5 +44,8 @@ bool direct_supports(const Problem& problem);
 Schedule emit_direct(const Problem& problem);
 bool two_shot_supports(const Problem& problem);
 Schedule emit_two_shot(const Problem& problem);
+// Only where Problem::hosts tells of at least two hosts, and of some host with at least two ranks.
+bool hierarchical_supports(const Problem& problem);
+Schedule emit_hierarchical(const Problem& problem);
 
 }  // namespace weft::comm

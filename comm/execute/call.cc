@@ -40,6 +40,8 @@ FrameTag tag_of(const Call& call, std::uint32_t sequence) {
   tag.algorithm = call.algorithm;
   tag.root = is_rooted(call.collective) ? call.root : -1;
   tag.detail = call.detail;
+  tag.wire =
+      call.wire ? static_cast<std::uint8_t>(1 + static_cast<int>(*call.wire)) : std::uint8_t{0};
   tag.count = static_cast<std::uint64_t>(call.count.value);
   return tag;
 }
@@ -53,6 +55,7 @@ std::string describe(const FrameTag& tag) {
   std::string text = fmt::format("{} #{}", collective_name(tag.collective), tag.sequence);
   if (tag.collective == static_cast<std::uint8_t>(Collective::barrier)) return text;
   text += fmt::format(", {} x {}", tag.count, dtype_name(tag.dtype));
+  if (tag.wire != 0) text += " sent as " + dtype_name(static_cast<std::uint8_t>(tag.wire - 1));
   const auto collective = static_cast<Collective>(tag.collective);
   if (tag.collective < kScheduledCollectives && is_reducing(collective)) {
     text += ", " + op_name(tag.op);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "comm/schedule/schedule.h"
@@ -20,12 +21,14 @@ struct Call {
   std::int32_t root = -1;      // of rooted collectives; the peer of send and recv
   Elems count;                 // of the whole operation, the same on all ranks
   std::uint32_t detail = 0;    // fingerprint of the counts of a v form
+  std::optional<DType> wire;   // f16 or bf16: f32 that travels so (kernels/wire.h)
 };
 
 // Both ends of a point-to-point message carry the same tag: it names neither end.
 FrameTag tag_of(const Call& call, std::uint32_t sequence);
 
-// "all_reduce #12, 1048576 x f32, sum", "broadcast #5, 10 x f32, root 2", "barrier #7".
+// "all_reduce #12, 1048576 x f32, sum", "broadcast #5, 10 x f32 sent as bf16, root 2", "barrier
+// #7".
 std::string describe(const FrameTag& tag);
 // The same; for point to point with direction and peer: "recv #3 from rank 2, 10 x f32".
 std::string describe(const Call& call, std::uint32_t sequence, int peer_name);

@@ -95,6 +95,7 @@ void Engine::enter(Operation& operation) {
       recent_[operation.sequence % recent_.size()] = operation.tag;
     }
   }
+  begin_record(operation);
   // The only writer holds the mutex.
   counters_.operations.store(counters_.operations.load(std::memory_order_relaxed) + 1,
                              std::memory_order_relaxed);
@@ -104,6 +105,7 @@ std::unique_ptr<Operation> Engine::run(std::unique_ptr<Operation> operation,
                                        const Buffers& buffers) {
   operation->arm(buffers);
   Operation* const mine = operation.get();
+  const trace::Ticks since = trace_.stamp();
   std::unique_lock lock(mutex_);
   enter(*mine);
   if (!driving_) {
@@ -114,13 +116,16 @@ std::unique_ptr<Operation> Engine::run(std::unique_ptr<Operation> operation,
     mesh_->wake();
     while (!mine->done) {
       if (driving_) {
+        const trace::Ticks waiting = trace_.stamp();
         changed_.wait(lock);
+        trace_.waited(waiting);
       } else {
         drive_unlocked(lock, mine, nullptr, false);
       }
     }
   }
   lock.unlock();
+  trace_.called(since, mine->slot);
   if (mine->error) std::rethrow_exception(mine->error);
   return operation;
 }
@@ -202,6 +207,7 @@ void Engine::leave_driving() {
 bool Engine::something_to_drive() const { return !running_.empty() || !submitted_.empty(); }
 
 void Engine::progress_main() {
+  trace_.name_thread("progress thread");
   std::unique_lock lock(mutex_);
   while (!closed_) {
     if (!driving_ && something_to_drive()) {
@@ -291,6 +297,7 @@ void Engine::close(bool says_goodbye) {
   changed_.notify_all();
   lock.unlock();
   if (progress_.joinable()) progress_.join();
+  trace_.close();
 }
 
 }  // namespace weft::comm

@@ -35,6 +35,7 @@
 #include "comm/execute/operation.h"
 #include "comm/execute/pace.h"
 #include "comm/execute/supervisor.h"
+#include "comm/trace/trace.h"
 #include "comm/transport/transport.h"
 
 namespace weft::comm {
@@ -87,6 +88,8 @@ class Engine {
   void close(bool says_goodbye);
 
   const EngineCounters& counters() const { return counters_; }
+  // To be opened before the first operation.
+  trace::Trace& trace() { return trace_; }
 
  private:
   struct Queue {
@@ -95,6 +98,7 @@ class Engine {
     bool sends = false;
     bool started = false;
     bool listed = false;
+    trace::Ticks since = 0;  // of the message in progress
     Stream* head = nullptr;
     Stream* tail = nullptr;
     Chunk staging;
@@ -129,6 +133,7 @@ class Engine {
   void fail_running();
   // engine_memory.cc
   bool try_at_once(Operation& operation);
+  bool look(Operation& operation, int looks);
   bool advance_memory();
   void fail_at_once(std::unique_lock<std::mutex>& lock, Operation& operation, const Error& error);
   // engine_watch.cc
@@ -140,11 +145,22 @@ class Engine {
   std::string first_in_flight() const;
   std::string describe(const Operation& operation) const;
   Queue& queue_of(const MessageList& messages);
+  // engine_trace.cc
+  void begin_record(Operation& operation);
+  void trace_message(const Queue& queue, bool cut);
+  void trace_work(trace::Ticks since, const Operation& operation, const Node& node);
+  MemoryRunner::Progress advance(Operation& operation) {
+    return trace_.has_timeline() ? advance_traced(operation) : memory_->advance(operation.run);
+  }
+  MemoryRunner::Progress advance_traced(Operation& operation);
+  bool look_traced(Operation& operation, int looks);
+  void trace_failure();
 
   std::unique_ptr<Mesh> mesh_;
   std::shared_ptr<Supervisor> supervisor_;
   EngineOptions options_;
   EngineCounters counters_;
+  trace::Trace trace_;
 
   std::mutex mutex_;  // guards what follows, up to the driver's own
   std::condition_variable changed_;

@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "comm/execute/engine.h"
+#include "comm/execute/wire.h"
 #include "kernels/base/check.h"
+#include "kernels/wire.h"
 
 namespace weft::comm {
 
@@ -23,21 +25,31 @@ Engine::Queue& Engine::queue_of(const MessageList& messages) {
 
 void Engine::drive_until(const Operation* target, bool background) {
   pace_.start(background);
+  trace::Waiting waiting(trace_);
   for (;;) {
     if (attention_.load(std::memory_order_acquire)) attend();
     if (target != nullptr ? target->done : running_.empty()) {
       if (target != nullptr || !attention_.load(std::memory_order_acquire)) return;
       continue;
     }
-    if (step()) continue;
+    waiting.look();
+    if (step()) {
+      waiting.over();
+      continue;
+    }
+    waiting.idle();
     if (pace_.poll_again()) continue;
     try {
       mesh_->prepare_wait();
+      waiting.look();
       if (attention_.load(std::memory_order_acquire) || step()) {
         mesh_->cancel_wait();
+        waiting.over();
         continue;
       }
+      const trace::Ticks blocked = trace_.stamp();
       mesh_->wait(watch_interval());
+      trace_.waited(blocked, trace::EventKind::block);
       watch();
     } catch (const Error& error) {
       settle(trouble_of(error));
@@ -103,6 +115,7 @@ void Engine::issue(Operation* operation) {
 }
 
 void Engine::enqueue(Operation* operation) {
+  trace_.run(operation->slot);
   if (operation->on_memory) {
     memory_queue_.push_back(operation);
     return;
@@ -154,21 +167,23 @@ bool Engine::advance_sends(Queue& queue) {
     Operation& operation = *stream.operation;
     const std::int32_t id = stream.messages->nodes[stream.next];
     const Node& node = operation.plan->nodes[static_cast<std::size_t>(id)];
-    const Bytes bytes = operation.bytes(node.from);
+    const Bytes bytes = operation.wire_bytes(node.from);
     if (!queue.started) {
       if (operation.waits[static_cast<std::size_t>(id)] != 0) break;
       FrameTag tag = operation.tag;
       tag.index = node.message;
-      const std::byte* data = nullptr;
+      std::byte* data = nullptr;
       if (node.temporary >= 0) {
         data = operation.temporaries[static_cast<std::size_t>(node.temporary)].data();
       } else if (node.from != kNoSlice) {
         data = operation.address(node.from);
       }
       queue.started = moved = true;
-      queue.link->start_send(tag, data, bytes);
+      queue.since = trace_.stamp();
+      queue.link->start_send(tag, message_of(operation, node, data, queue.staging, arena_), bytes);
     }
     if (!queue.link->poll_send()) break;
+    if (queue.since != 0) trace_message(queue, false);
     queue.started = false;
     moved = true;
     counters_.bytes_sent.fetch_add(bytes.size(), std::memory_order_relaxed);
@@ -191,12 +206,14 @@ bool Engine::advance_receives(Queue& queue) {
     if (!queue.started) {
       if (operation.waits[static_cast<std::size_t>(id)] != 0) break;
       queue.started = moved = true;
+      queue.since = trace_.stamp();
       begin_receive(queue, operation, node);
     }
     const void* data = queue.link->poll_recv();
     if (data == nullptr) break;
     take_message(operation, node, data);
     queue.link->finish_recv();
+    if (queue.since != 0) trace_message(queue, false);
     queue.started = false;
     moved = true;
     if (++stream.next == stream.messages->nodes.size()) queue.head = stream.later;
@@ -208,21 +225,19 @@ bool Engine::advance_receives(Queue& queue) {
 void Engine::begin_receive(Queue& queue, Operation& operation, const Node& node) {
   FrameTag tag = operation.tag;
   tag.index = node.message;
-  if (node.kind == NodeKind::recv) {
+  const bool encoded = operation.call.wire.has_value();
+  if (node.kind == NodeKind::recv && !encoded) {
     void* into = node.to == kNoSlice ? nullptr : operation.address(node.to);
     queue.link->start_recv(tag, into, operation.bytes(node.to), false);
     return;
   }
-  const Bytes bytes = operation.bytes(node.from);
+  const Bytes bytes = operation.wire_bytes(node.kind == NodeKind::recv ? node.to : node.from);
   std::byte* into = nullptr;
   if (!queue.link->always_views(bytes)) {
-    Chunk& chunk = node.temporary >= 0
+    Chunk& chunk = node.temporary >= 0 && !encoded
                        ? operation.temporaries[static_cast<std::size_t>(node.temporary)]
                        : queue.staging;
-    if (chunk.capacity() < bytes.size()) {
-      arena_.give(std::move(chunk));
-      chunk = arena_.take(bytes);
-    }
+    reserve(chunk, bytes, arena_);
     into = chunk.data();
   }
   queue.link->start_recv(tag, into, bytes, true);
@@ -231,8 +246,14 @@ void Engine::begin_receive(Queue& queue, Operation& operation, const Node& node)
 void Engine::take_message(Operation& operation, const Node& node, const void* data) {
   const std::int32_t slice = node.kind == NodeKind::recv ? node.to : node.from;
   const Elems count = operation.count(slice);
-  counters_.bytes_received.fetch_add(operation.bytes(slice).size(), std::memory_order_relaxed);
-  if (node.kind != NodeKind::recv_reduce || count.value == 0) return;
+  const std::optional<DType> wire = operation.call.wire;
+  counters_.bytes_received.fetch_add(operation.wire_bytes(slice).size(), std::memory_order_relaxed);
+  if (count.value == 0) return;
+  if (node.kind != NodeKind::recv_reduce) {
+    if (wire) kernels::wire_decode(operation.address(node.to), data, *wire, count);
+    return;
+  }
+  const trace::Ticks since = trace_.stamp();
   void* out = nullptr;
   if (node.temporary >= 0) {
     Chunk& chunk = operation.temporaries[static_cast<std::size_t>(node.temporary)];
@@ -245,7 +266,13 @@ void Engine::take_message(Operation& operation, const Node& node, const void* da
   const bool divides = node.completes && operation.call.op == ReduceOp::avg;
   const ReduceOp op =
       operation.call.op == ReduceOp::avg && !divides ? ReduceOp::sum : operation.call.op;
-  kernels::reduce(out, inputs, count, operation.call.dtype, op, mesh_->size());
+  if (wire) {
+    kernels::wire_reduce(out, data, *wire, inputs[1], count, op, mesh_->size(),
+                         rounds_result(operation, node));
+  } else {
+    kernels::reduce(out, inputs, count, operation.call.dtype, op, mesh_->size());
+  }
+  if (since != 0) trace_work(since, operation, node);
 }
 
 // One local step; links come first, so that the network works meanwhile.
@@ -257,7 +284,10 @@ void Engine::run_ready() {
     operation.listed = false;
     with_ready_.pop_back();
   }
-  run_local(operation, operation.plan->nodes[static_cast<std::size_t>(id)]);
+  const Node& node = operation.plan->nodes[static_cast<std::size_t>(id)];
+  const trace::Ticks since = trace_.stamp();
+  run_local(operation, node);
+  if (since != 0) trace_work(since, operation, node);
   complete(operation, id);
 }
 
@@ -268,6 +298,7 @@ void Engine::run_local(Operation& operation, const Node& node) {
   if (node.kind == NodeKind::copy) {
     const void* from = operation.address(node.from);
     if (from != out) std::memcpy(out, from, operation.bytes(node.to).size());
+    if (rounds_result(operation, node)) kernels::wire_round(out, *operation.call.wire, count);
     return;
   }
   constexpr std::int32_t kOnStack = 64;
@@ -286,12 +317,13 @@ void Engine::run_local(Operation& operation, const Node& node) {
       operation.call.op == ReduceOp::avg && !divides ? ReduceOp::sum : operation.call.op;
   kernels::reduce(out, {inputs, static_cast<std::size_t>(node.operands)}, count,
                   operation.call.dtype, op, mesh_->size());
+  if (rounds_result(operation, node)) kernels::wire_round(out, *operation.call.wire, count);
 }
 
 void Engine::complete(Operation& operation, std::int32_t id) {
   const Plan& plan = *operation.plan;
   const Node& node = plan.nodes[static_cast<std::size_t>(id)];
-  ++operation.nodes_done;
+  trace_.steps(operation.slot, ++operation.nodes_done);
   for (std::int32_t k = 0; k < node.dependents; ++k) {
     const std::int32_t later = plan.dependents[static_cast<std::size_t>(node.first_dependent + k)];
     if (--operation.waits[static_cast<std::size_t>(later)] != 0) continue;
@@ -307,6 +339,7 @@ void Engine::complete(Operation& operation, std::int32_t id) {
 
 void Engine::finish(Operation* operation, std::exception_ptr error) {
   running_.erase(std::find(running_.begin(), running_.end(), operation));
+  trace_.end(operation->slot, error ? trace::State::failed : trace::State::complete);
   arena_.give(std::exchange(operation->scratch, Chunk()));
   if (const auto completion = operation->completion) {
     release(std::unique_ptr<Operation>(operation));
@@ -329,6 +362,7 @@ void Engine::fail_running() {
     mesh_->sever();  // from here on nothing touches the buffers of the operations
   }
   for (Queue& queue : queues_) {
+    if (queue.started && queue.since != 0) trace_message(queue, true);
     queue.head = queue.tail = nullptr;
     queue.started = queue.listed = false;
   }
@@ -336,6 +370,7 @@ void Engine::fail_running() {
   with_ready_.clear();
   memory_queue_.clear();
   const std::exception_ptr failure = final_failure();
+  trace_failure();
   while (!running_.empty()) finish(running_.back(), failure);
 }
 

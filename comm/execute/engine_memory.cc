@@ -1,4 +1,5 @@
-// The engine's way with operations on memory: short blocking calls run in the caller, without queues.
+// The engine's way with operations on memory: short blocking calls run in the caller, without
+// queues.
 #include <utility>
 
 #include "comm/execute/engine.h"
@@ -12,6 +13,15 @@ constexpr int kLooks = 2000;
 constexpr int kLooksCrowded = 2;
 }  // namespace
 
+// Goes on with an operation that is not queued: true if it got to its end.
+bool Engine::look(Operation& operation, int looks) {
+  trace_.run(operation.slot);
+  const bool done =
+      trace_.has_timeline() ? look_traced(operation, looks) : memory_->look(operation.run, looks);
+  if (done) trace_.end(operation.slot, trace::State::complete);
+  return done;
+}
+
 // With mutex_ held, since it takes no time to speak of.
 bool Engine::repeat(const Call& call, Elems input_block, Elems output_block,
                     const Buffers& buffers) {
@@ -22,15 +32,20 @@ bool Engine::repeat(const Call& call, Elems input_block, Elems output_block,
       !kept->repeats(call, input_block, output_block)) {
     return false;
   }
+  const trace::Ticks since = trace_.stamp();
   kept->arm(buffers);
   enter(*kept);
   try {
-    if (memory_->look(kept->run, options_.crowded ? kLooksCrowded : kLooks)) return true;
+    if (look(*kept, options_.crowded ? kLooksCrowded : kLooks)) {
+      trace_.called(since, kept->slot);
+      return true;
+    }
   } catch (const Error& error) {
     fail_at_once(lock, *kept, error);
   }
   std::unique_ptr<Operation> mine = std::move(kept);
   if (!mine->error) drive_unlocked(lock, mine.get(), mine.get(), false);
+  trace_.called(since, mine->slot);
   if (mine->error) std::rethrow_exception(mine->error);
   if (!kept) kept = std::move(mine);
   return true;
@@ -62,7 +77,7 @@ void Engine::keep(std::unique_ptr<Operation> operation) {
 bool Engine::try_at_once(Operation& operation) {
   if (!operation.on_memory || !running_.empty()) return false;
   try {
-    operation.done = memory_->look(operation.run, options_.crowded ? kLooksCrowded : kLooks);
+    operation.done = look(operation, options_.crowded ? kLooksCrowded : kLooks);
   } catch (const Error& error) {
     running_.push_back(&operation);
     settle(trouble_of(error));
@@ -73,9 +88,9 @@ bool Engine::try_at_once(Operation& operation) {
 // By the driver: the operation that is first in line goes on.
 bool Engine::advance_memory() {
   Operation& operation = *memory_queue_.front();
-  const auto progress = memory_->advance(operation.run);
+  const auto progress = advance(operation);
   if (progress == MemoryRunner::Progress::blocked) return false;
-  ++operation.nodes_done;
+  trace_.steps(operation.slot, ++operation.nodes_done);
   if (progress == MemoryRunner::Progress::done) {
     memory_queue_.pop_front();
     finish(&operation, nullptr);

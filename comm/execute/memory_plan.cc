@@ -81,6 +81,7 @@ void MemoryBinding::bind(std::shared_ptr<const MemoryPlan> plan, std::span<const
   set_round(0);
   std::int64_t most = 0;
   for (const auto& starts : scratch_starts_) most = std::max(most, starts.back().value);
+  scratch_bytes_ = Bytes(most * element);  // of the first round, which no other exceeds
   inline_ = plan_->may_be_inline && rounds_ == 1 &&
             static_cast<std::size_t>(most * element) <= kInlineBytes;
 }
@@ -99,8 +100,8 @@ void MemoryBinding::set_round(std::int64_t round) {
     if (parts.size() != sizes_[side].size()) same = false;
     parts.resize(sizes_[side].size());
     for (std::size_t b = 0; b < parts.size(); ++b) {
-      const Elems part(std::clamp<std::int64_t>(sizes_[side][b].value - shift_.value, 0,
-                                                part_.value));
+      const Elems part(
+          std::clamp<std::int64_t>(sizes_[side][b].value - shift_.value, 0, part_.value));
       same = same && part == parts[b];
       parts[b] = part;
     }

@@ -1,5 +1,5 @@
-// A memory schedule made ready to run, and bound to block sizes. Like a message plan it is immutable
-// and shared; what a call adds is a MemoryBinding.
+// A memory schedule made ready to run, and bound to block sizes. Like a message plan it is
+// immutable and shared; what a call adds is a MemoryBinding.
 //
 // Rounds. Scratch is small, so a long operation is cut into rounds of a part of every block each,
 // which run one after the other through the whole schedule; a schedule that needs no scratch runs
@@ -22,8 +22,8 @@ struct MemoryPlan {
   MemorySchedule schedule;
   std::size_t scratch_chunks = 0;  // most that any rank has
   bool enters_late = false;        // publishes before it awaits: that says enough
-  // On every rank alike: publishes once, and nobody writes into another's scratch: what is published may lie beside the
-  // flag, and be written there together with it.
+  // On every rank alike: publishes once, and nobody writes into another's scratch: what is
+  // published may lie beside the flag, and be written there together with it.
   bool may_be_inline = false;
 };
 
@@ -67,6 +67,8 @@ class MemoryBinding {
 
   const MemoryPlan& plan() const { return *plan_; }
   std::int64_t rounds() const { return rounds_; }
+  // Most that any rank needs in a round.
+  Bytes scratch_bytes() const { return scratch_bytes_; }
   bool is_inline() const { return inline_; }  // all scratch fits beside the flag
   const std::vector<BoundStep>& steps() const { return steps_; }
   const BoundSlice* slices(const BoundStep& step) const {
@@ -98,6 +100,7 @@ class MemoryBinding {
   Elems part_{0};  // of every block, a round
   std::int64_t rounds_ = 1;
   bool inline_ = false;
+  Bytes scratch_bytes_;
   std::int64_t round_ = -1;
   Elems shift_{0};
   std::vector<Elems> parts_[2];                     // sizes the steps are bound for

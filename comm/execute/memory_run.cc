@@ -14,7 +14,8 @@ namespace {
 // Pieces of a move after which others get their turn, and after which a failure is noticed.
 constexpr std::int64_t kTurnBytes = 512 << 10;
 // A value for several targets is made in pieces that the first-level cache still holds when it is
-// copied on: storing to several places at once made each store a miss of its own (docs/performance).
+// copied on: storing to several places at once made each store a miss of its own
+// (docs/performance).
 constexpr std::int64_t kSeveralBytes = 8 << 10;
 constexpr int kOnStack = 64;
 
@@ -68,8 +69,8 @@ MemoryRunner::Progress MemoryRunner::advance(MemoryRun& run) {
       case MemoryRun::Phase::entering:
         if (!enter(run)) return moved ? Progress::moved : Progress::blocked;
         moved = true;
-        run.phase = run.chooses && run.round == 0 ? MemoryRun::Phase::choosing
-                                                  : MemoryRun::Phase::running;
+        run.phase =
+            run.chooses && run.round == 0 ? MemoryRun::Phase::choosing : MemoryRun::Phase::running;
         break;
       case MemoryRun::Phase::choosing:
         if (!choose(run)) return moved ? Progress::moved : Progress::blocked;
@@ -126,12 +127,36 @@ bool MemoryRunner::enter(MemoryRun& run) {
   entry.tag.index = static_cast<std::int32_t>(run.round & 0x7fffffff);
   fingerprints_[epoch_ % 2] = fingerprint_of(run.tag, run.sequence, run.round);
   published_ = false;
+  place_scratch(run);
   if (run.chooses && run.round == 0) {
     entry.input = group_.book().post(run.input, run.input_bytes);
     entry.output = group_.book().post(run.output, run.output_bytes);
   }
   if (run.chooses || !run.chosen->plan().enters_late) publish(run, 0);
   return true;
+}
+
+// Short ones take turns in two small places, which stay in the nearest cache; the others go round.
+// What a rank may still be reading is that of the epoch before: a third of the ring at most, so
+// there is room behind or before it.
+void MemoryRunner::place_scratch(const MemoryRun& run) {
+  constexpr std::size_t kSmall = 8 << 10;
+  static_assert(2 * kSmall + 3 * memory::kRoundBytes <= memory::kScratchBytes);
+  std::size_t bytes = run.chosen->scratch_bytes().size();
+  if (run.chooses && run.round == 0) {
+    bytes = std::max(bytes, run.everywhere.scratch_bytes().size());
+  }
+  if (bytes <= kSmall) {
+    scratch_ = epoch_ % 2 * kSmall;
+    return;
+  }
+  constexpr std::size_t kPage = 4096;
+  bytes = (bytes + kPage - 1) / kPage * kPage;
+  const std::size_t begin = 2 * kSmall;
+  const bool fits = std::max(ring_end_, begin) + bytes <= memory::kScratchBytes;
+  ring_begin_ = fits ? std::max(ring_end_, begin) : begin;
+  ring_end_ = ring_begin_ + bytes;
+  scratch_ = ring_begin_;
 }
 
 // Whether all ranks' buffers are mapped by all: everybody looks at the same entries.
@@ -162,8 +187,7 @@ bool MemoryRunner::choose(MemoryRun& run) {
 }
 
 bool MemoryRunner::await(int peer, std::int32_t stage) {
-  const std::uint64_t wanted =
-      epoch_ << memory::kStageBits | static_cast<std::uint64_t>(stage);
+  const std::uint64_t wanted = epoch_ << memory::kStageBits | static_cast<std::uint64_t>(stage);
   return known_[static_cast<std::size_t>(peer)] >= wanted || await_slow(peer, wanted);
 }
 
@@ -232,7 +256,7 @@ MemoryRunner::Progress MemoryRunner::run_steps(MemoryRun& run) {
 std::byte* MemoryRunner::address(const MemoryRun& run, const BoundSlice& slice) {
   const auto element = size_of(run.dtype).value;
   if (slice.buffer == Buffer::scratch) {
-    std::byte* base = group_.scratch(slice.rank, epoch_);
+    std::byte* base = group_.scratch(slice.rank) + scratch_;
     if (run.chosen->is_inline()) {
       base = slice.rank == self_ ? inline_data_.data()
                                  : group_.entry(slice.rank, epoch_).inline_data.data();

@@ -35,9 +35,9 @@ struct MemoryRun {
   Phase phase = Phase::entering;
   MemoryBinding* chosen = nullptr;
   std::int64_t round = 0;
-  std::size_t next = 0;  // step
-  Elems moved;           // of a move that is under way
-  int chosen_up_to = 0;  // ranks whose entry has been looked at
+  std::size_t next = 0;            // step
+  Elems moved;                     // of a move that is under way
+  int chosen_up_to = 0;            // ranks whose entry has been looked at
   std::vector<std::byte*> inputs;  // by rank, where they are mapped
   std::vector<std::byte*> outputs;
 
@@ -72,6 +72,7 @@ class MemoryRunner {
   void compare(int peer, std::uint64_t epoch);
   void publish(const MemoryRun& run, std::int32_t stage);
   bool move(MemoryRun& run, const BoundStep& step);
+  void place_scratch(const MemoryRun& run);
   std::byte* address(const MemoryRun& run, const BoundSlice& slice);
   void move_part(MemoryRun& run, const BoundStep& step, std::span<std::byte* const> places,
                  Elems count);
@@ -87,6 +88,11 @@ class MemoryRunner {
   // all the time, and each look between two writes costs a transfer.
   std::uint64_t fingerprints_[2] = {};  // this rank's, by parity of the epoch
   bool published_ = false;              // in this epoch
+  // Scratch of this epoch, and the part of the ring that was given out last. All ranks find the
+  // same from the same operations.
+  std::size_t scratch_ = 0;
+  std::size_t ring_begin_ = 0;
+  std::size_t ring_end_ = 0;
   alignas(64) std::array<std::byte, memory::kInlineBytes> inline_data_{};
   std::uint64_t bytes_sent_ = 0;
   std::uint64_t bytes_received_ = 0;

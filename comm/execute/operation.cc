@@ -55,6 +55,7 @@ void Operation::adopt(std::shared_ptr<const Plan> new_plan, const Call& new_call
   plan = std::move(new_plan);
   call = new_call;
   element = size_of(call.dtype).size();
+  wire_element = call.wire ? size_of(*call.wire).size() : element;
 }
 
 void Operation::bind_uniform(std::shared_ptr<const Plan> new_plan, const Call& new_call,

@@ -16,6 +16,7 @@
 #include "comm/execute/call.h"
 #include "comm/execute/memory_run.h"
 #include "comm/execute/plan.h"
+#include "comm/trace/recorder.h"
 #include "kernels/base/units.h"
 
 namespace weft::comm {
@@ -68,7 +69,9 @@ struct Operation {
   std::uint32_t sequence = 0;
   std::shared_ptr<const Plan> plan;
   FrameTag tag;
-  std::size_t element = 1;  // bytes
+  trace::Slot slot;              // its record
+  std::size_t element = 1;       // bytes
+  std::size_t wire_element = 1;  // the same, in messages
   // Runs on memory that all ranks can address, instead of sending messages: then `run` is what is
   // bound and run, and the parts below stay empty.
   bool on_memory = false;
@@ -112,14 +115,14 @@ struct Operation {
   void bind_memory_uniform(const MemoryPlans& plans, const Call& new_call, Elems input_block,
                            Elems output_block, Bytes shared_scratch, bool chooses);
   void bind_memory_blocks(const MemoryPlans& plans, const Call& new_call,
-                          std::span<const Elems> input_blocks,
-                          std::span<const Elems> output_blocks, Bytes shared_scratch);
+                          std::span<const Elems> input_blocks, std::span<const Elems> output_blocks,
+                          Bytes shared_scratch);
   // Whether it is bound, on memory, for just this call of equally long blocks.
   bool repeats(const Call& other, Elems input_block, Elems output_block) const {
     return on_memory && call.collective == other.collective && call.dtype == other.dtype &&
            call.op == other.op && call.root == other.root && call.count == other.count &&
-           call.detail == other.detail && uniform_input_ == input_block &&
-           uniform_output_ == output_block;
+           call.detail == other.detail && call.wire == other.wire &&
+           uniform_input_ == input_block && uniform_output_ == output_block;
   }
   bool point_to_point() const { return !on_memory && plan->point_to_point; }
   // Before it is queued: counters and streams as the plan starts with.
@@ -130,11 +133,17 @@ struct Operation {
     std::byte* base = bases[static_cast<std::size_t>(place.buffer)];
     return base == nullptr ? nullptr : base + place.offset.value;
   }
+  Buffer buffer(std::int32_t slice) const { return places[static_cast<std::size_t>(slice)].buffer; }
   Elems count(std::int32_t slice) const {
     return slice == kNoSlice ? Elems(0) : places[static_cast<std::size_t>(slice)].count;
   }
   Bytes bytes(std::int32_t slice) const {
     return Bytes(count(slice).value * static_cast<std::int64_t>(element));
+  }
+
+  // What of it travels; differs from bytes() if the call compresses.
+  Bytes wire_bytes(std::int32_t slice) const {
+    return Bytes(count(slice).value * static_cast<std::int64_t>(wire_element));
   }
 
  private:

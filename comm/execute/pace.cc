@@ -8,8 +8,8 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-constexpr int kBusyRounds = 64;    // some ten microseconds of system calls
-constexpr int kCrowdedYields = 6;  // then somebody else has had the core several times
+constexpr int kBusyRounds = 64;     // some ten microseconds of system calls
+constexpr int kCrowdedYields = 24;  // then somebody else has had the core several times
 constexpr int kSharedRounds = 2;
 constexpr microseconds kSpin{60};
 constexpr microseconds kBackgroundSpin{15};

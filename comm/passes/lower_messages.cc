@@ -1,14 +1,26 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <string_view>
 #include <utility>
 
 #include "comm/passes/lowering.h"
-#include "kernels/base/check.h"
+#include "kernels/base/error.h"
 
 namespace weft::comm::lowering {
 
 namespace {
+
+// lower() is for schedules that the verifier has proved; what it trips over in others is named.
+[[noreturn]] void refuse_step(std::span<const Schedule> world, std::int32_t rank, StepId id,
+                              std::string_view what) {
+  const Schedule& schedule = world[static_cast<std::size_t>(rank)];
+  fail<InvalidArgument>(
+      "cannot lower {} by {}: rank {} step {} {}; only schedules that verify() proves, of one lane "
+      "and not fused, can be lowered",
+      name_of(schedule.problem.collective), schedule.algorithm, rank,
+      print(schedule.steps[static_cast<std::size_t>(id)], id), what);
+}
 
 // A step of the message schedules and when it would run.
 struct Turn {
@@ -34,8 +46,10 @@ class Levels {
       advance(rank);
     }
     for (std::size_t rank = 0; rank < world_.size(); ++rank) {
-      WEFT_ASSERT(next_[rank] == world_[rank].steps.size(),
-                  "message schedules can run step by step");
+      if (next_[rank] == world_[rank].steps.size()) continue;
+      const auto stuck = static_cast<StepId>(next_[rank]);
+      refuse_step(world_, static_cast<std::int32_t>(rank), stuck,
+                  "waits for a message that nobody sends");
     }
     std::stable_sort(turns_.begin(), turns_.end(), [](const Turn& a, const Turn& b) {
       return std::pair(a.level, a.rank) < std::pair(b.level, b.rank);
@@ -49,7 +63,14 @@ class Levels {
     const std::vector<Step>& steps = world_[rank].steps;
     for (std::size_t& id = next_[rank]; id < steps.size(); ++id) {
       const Step& step = steps[id];
-      WEFT_ASSERT(!is_fused(step.kind) && step.lane == 0, "of one lane and not fused");
+      const auto n = static_cast<std::int32_t>(world_.size());
+      if (is_fused(step.kind) || step.lane != 0) {
+        refuse_step(world_, me, static_cast<StepId>(id), "is fused or of another lane");
+      }
+      if ((receives(step.kind) || step.kind == StepKind::send) &&
+          (step.peer < 0 || step.peer >= n || step.peer == me)) {
+        refuse_step(world_, me, static_cast<StepId>(id), "has no such peer");
+      }
       std::int32_t level = clock_[rank] + 1;
       if (receives(step.kind)) {
         std::deque<std::int32_t>& sent = links_[{step.peer, me}];
@@ -127,7 +148,9 @@ class Reader {
     VersionId& held = state(turn_.rank, slice.buffer, chunk);
     Place place{turn_.rank, slice.buffer, chunk};
     if (held == kNone) {
-      WEFT_ASSERT(slice.buffer != Buffer::scratch, "scratch is written before it is read");
+      if (slice.buffer == Buffer::scratch) {
+        refuse_step(program_.world, turn_.rank, turn_.step, "reads what nothing has written");
+      }
       held = new_version(place);
     }
     if (slice.buffer == Buffer::scratch) place = program_.version(held).home;
@@ -172,7 +195,9 @@ class Reader {
     auto& link = links_[{step.peer, turn_.rank}];
     const std::vector<Read> message = std::move(link.front());
     link.pop_front();
-    WEFT_ASSERT(std::ssize(message) == step.to.count, "both ends of a message are equally long");
+    if (std::ssize(message) != step.to.count) {
+      refuse_step(program_.world, turn_.rank, turn_.step, "expects a longer or shorter message");
+    }
     for (std::int32_t i = 0; i < step.to.count; ++i) {
       Op op;
       op.operands.push_back(message[at(i)]);

@@ -1,9 +1,10 @@
 // Who must wait for whom, by who touches which memory, and the fewest awaits that say so.
 //
 // A rank's operations between two of its waits are a segment: nothing in it blocks, so one publish
-// at its end serves them all. Clocks count segments: known[r][j] is the last segment of j that r
-// knows to be published, 0 if only that j has entered, -1 if not even that. The order of the
-// program is a witness that nobody waits for ever: an operation waits for earlier ones only.
+// after the last that others wait for serves them all. Clocks count segments: known[r][j] is the
+// last segment of j that r knows to be published, 0 if only that j has entered, -1 if not even
+// that. The order of the program is a witness that nobody waits for ever: an operation waits for
+// earlier ones only.
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -148,6 +149,7 @@ struct Wait {
 struct Segment {
   std::vector<Wait> waits;  // before it
   std::vector<OpId> ops;
+  std::size_t needed = 0;  // of them, up to the last that another rank waits for
   bool published = false;
   std::int64_t pending = 0;         // operations that may still ask for what it knew
   std::vector<std::int32_t> clock;  // once it is closed, while somebody may ask
@@ -190,6 +192,7 @@ class Synchroniser {
         segment_of_[at(id)] = static_cast<std::int32_t>(segments_[at(first.rank)].size()) - 1;
         segment.ops.push_back(id);
         segment.pending += dependents[at(id)];
+        if (dependents[at(id)] > 0) segment.needed = segment.ops.size();
       }
     }
     for (std::int32_t rank = 0; rank < program_.size(); ++rank) {
@@ -290,12 +293,19 @@ class Synchroniser {
       step.peer = wait.rank;
       step.stage = stages[at(wait.rank)][at(wait.segment)];
     }
-    std::vector<MemoryStep> moves = merge_moves(program_, segment.ops);
+    const std::span<const OpId> ops(segment.ops);
+    write_moves(ops.first(segment.needed), steps);
+    if (segment.published) {
+      MemoryStep& step = steps.emplace_back();
+      step.kind = MemoryStepKind::publish;
+      step.stage = stage;
+    }
+    write_moves(ops.subspan(segment.needed), steps);
+  }
+
+  void write_moves(std::span<const OpId> ops, std::vector<MemoryStep>& steps) const {
+    std::vector<MemoryStep> moves = merge_moves(program_, ops);
     std::move(moves.begin(), moves.end(), std::back_inserter(steps));
-    if (!segment.published) return;
-    MemoryStep& step = steps.emplace_back();
-    step.kind = MemoryStepKind::publish;
-    step.stage = stage;
   }
 
   Program& program_;

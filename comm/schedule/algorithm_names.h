@@ -7,7 +7,7 @@
 
 namespace weft::comm {
 
-inline constexpr std::array<std::string_view, 6> kAlgorithmNames = {
-    "ring", "tree", "halving_doubling", "direct", "two_shot", "recursive_doubling"};
+inline constexpr std::array<std::string_view, 7> kAlgorithmNames = {
+    "ring", "tree", "halving_doubling", "direct", "two_shot", "recursive_doubling", "hierarchical"};
 
 }  // namespace weft::comm

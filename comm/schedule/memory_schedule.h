@@ -14,8 +14,8 @@
 //
 // Lifetimes. A rank's input and output may be touched by others only after it has entered, and only
 // as long as it has not finished: an operation ends, on each rank, with the awaits that make sure
-// of this. Scratch needs neither: the executor gives successive operations two halves in turn, and
-// enters one only when all ranks have entered the one before.
+// of this. Scratch needs neither: successive operations get different parts of it, and are entered
+// only when all ranks have entered the one before.
 #pragma once
 
 #include <cstdint>

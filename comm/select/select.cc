@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "comm/algorithms/algorithms.h"
+#include "comm/select/across_hosts.h"
 #include "kernels/base/check.h"
 
 namespace weft::comm {
@@ -139,7 +140,9 @@ double message_bytes(std::string_view algorithm, Collective collective, double n
 }  // namespace
 
 double expected_seconds(std::string_view algorithm, const Problem& problem, Bytes bytes,
-                        const LinkCosts& costs) {
+                        const LinkCosts& link, const LinkCosts& inside) {
+  if (algorithm == "hierarchical") return hierarchical_seconds(problem, bytes, link, inside);
+  const LinkCosts costs = flat_costs(algorithm, problem, link, inside);
   const double n = problem.world_size;
   const auto size = static_cast<double>(bytes.value);
   if (problem.world_size <= 1) return size * costs.per_byte_reduce;
@@ -163,14 +166,17 @@ double expected_seconds(std::string_view algorithm, const Problem& problem, Byte
 
 Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes bytes, int lanes) {
   WEFT_ASSERT(lanes >= 1, "at least one lane");
-  Choice choice{algorithm, 1, algorithm == "ring" || algorithm == "tree"};
+  const bool hierarchical = algorithm == "hierarchical";
+  Choice choice{algorithm, 1, algorithm == "ring" || algorithm == "tree" || hierarchical};
   // all_to_all knows no size that all ranks agree on, and its messages wait for nothing anyway.
   if (problem.world_size <= 1 || problem.collective == Collective::all_to_all ||
       problem.collective == Collective::barrier) {
     return choice;
   }
-  const double message = message_bytes(algorithm, problem.collective, problem.world_size,
-                                       static_cast<double>(bytes.value));
+  const auto size = static_cast<double>(bytes.value);
+  const double message =
+      hierarchical ? hierarchical_message_bytes(problem, size)
+                   : message_bytes(algorithm, problem.collective, problem.world_size, size);
   const double wanted = std::max(std::round(message / kTileBytes), double(lanes));
   const double most = std::min(std::floor(message / kSmallestTileBytes), double(kMaxTiles));
   choice.tiles = static_cast<int>(std::max(1.0, std::min(wanted, most)));
@@ -185,18 +191,20 @@ std::string_view choose_on_memory(const Problem& problem, Bytes bytes, bool crow
   return shares && bytes.value * problem.world_size > one_shot_bytes ? "two_shot" : "direct";
 }
 
-Choice choose(const Problem& problem, Bytes bytes, int lanes, const LinkCosts& costs) {
+Choice choose(const Problem& problem, Bytes bytes, int lanes, const LinkCosts& costs, bool once,
+              const LinkCosts& inside) {
   WEFT_ASSERT(bytes >= Bytes(0), "sizes are not negative");
   std::string_view best;
   double best_seconds = std::numeric_limits<double>::infinity();
   for (const Algorithm& algorithm : algorithms()) {
     if (!algorithm.supports(problem)) continue;
+    if (once && !completes_once(algorithm, problem)) continue;
     const bool one_shot =
         algorithm.name == "direct" &&
         (problem.collective == Collective::all_reduce || problem.collective == Collective::reduce);
     const double scratch = static_cast<double>(bytes.value) * problem.world_size;
     if (one_shot && scratch > kOneShotScratchBytes) continue;
-    const double expected = expected_seconds(algorithm.name, problem, bytes, costs);
+    const double expected = expected_seconds(algorithm.name, problem, bytes, costs, inside);
     if (expected < best_seconds) {
       best_seconds = expected;
       best = algorithm.name;

@@ -27,13 +27,18 @@ struct LinkCosts {
 
 // Sockets on loopback: a message about 5-8 us, 5-10 GB/s a core.
 inline constexpr LinkCosts kSocketCosts{6e-6, 3e-6, 1.0 / 6e9, 1.0 / 10e9};
+// Between hosts of which nothing is known: 10 Gbit/s Ethernet, one host's link.
+inline constexpr LinkCosts kNetworkCosts{30e-6, 5e-6, 1.0 / 1.25e9, 1.0 / 10e9};
 // Threads of one process: a flag is seen within a microsecond, memory moves at memory speed.
 inline constexpr LinkCosts kMemoryCosts{1e-6, 3e-7, 1.0 / 10e9, 1.0 / 10e9};
 
 // `bytes`: of the wide buffer (wide_buffer()) as a whole; of all_to_all, which knows only its own
-// side, it is ignored. `problem.rank` is ignored.
+// side, it is ignored. `problem.rank` is ignored. `once`: only among completes_once().
+// Where problem.hosts tells of several hosts, `costs` are those of one host's link to the others,
+// shared by its ranks, and `inside` those between two ranks of one host.
 Choice choose(const Problem& problem, Bytes bytes, int lanes = 1,
-              const LinkCosts& costs = kSocketCosts);
+              const LinkCosts& costs = kSocketCosts, bool once = false,
+              const LinkCosts& inside = kMemoryCosts);
 
 // Where all ranks can address each other's memory; `bytes` as in choose(). crowded: ranks share
 // cores, so that waiting for one another takes microseconds.
@@ -44,6 +49,6 @@ Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes by
 
 // Seconds the model expects; for tests and for `weft bench`'s reports.
 double expected_seconds(std::string_view algorithm, const Problem& problem, Bytes bytes,
-                        const LinkCosts& costs);
+                        const LinkCosts& costs, const LinkCosts& inside = kMemoryCosts);
 
 }  // namespace weft::comm

@@ -19,8 +19,9 @@ class Greeting {
   // Corrupt.
   virtual std::vector<std::uint8_t> feed(std::span<const std::uint8_t> bytes) = 0;
   virtual std::size_t bytes_wanted() const = 0;  // 0: finished
-  // Of the answering side. Once finished: which rank of the mesh it is, and for which lane; -1 if
-  // the peer, authentic as it is, has no business with this mesh.
+  // Of the answering side. Once finished: which rank of the mesh it is, and for which lane (of a
+  // transport with several connections a lane: for which of these channels); -1 if the peer,
+  // authentic as it is, has no business with this mesh.
   virtual int peer() const = 0;
   virtual int lane() const = 0;
   // What to send before closing after feed() threw; may be empty.

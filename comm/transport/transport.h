@@ -33,7 +33,8 @@ struct FrameTag {
   std::int32_t root = -1;
   std::int32_t index = 0;    // k-th message of this operation on this link
   std::uint32_t detail = 0;  // fingerprint of what else must agree (counts of the v forms)
-  std::uint32_t zero = 0;
+  std::uint8_t wire = 0;     // what f32 travels as: 0: as f32, else 1 + the code of the half type
+  std::uint8_t zero[3] = {};
   std::uint64_t count = 0;  // elements of the whole operation
   bool operator==(const FrameTag&) const = default;
 };

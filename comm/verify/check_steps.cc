@@ -8,16 +8,16 @@
 
 namespace weft::comm {
 
-std::int64_t chunk_class(const Schedule& schedule, Slice slice, std::int32_t i) {
-  const Problem& problem = schedule.problem;
+std::int64_t chunk_class(const Problem& problem, std::int32_t chunks_per_block,
+                         std::span<const std::int32_t> scratch, Slice slice, std::int32_t i) {
   const Buffer wide = wide_buffer(problem.collective);
   std::int32_t chunk = slice.chunk + i;
   Buffer buffer = slice.buffer;
   if (buffer == Buffer::scratch) {
-    chunk = schedule.scratch[static_cast<std::size_t>(chunk)];
+    chunk = scratch[static_cast<std::size_t>(chunk)];
     buffer = wide;
   }
-  const std::int64_t cut = schedule.chunks_per_block;
+  const std::int64_t cut = chunks_per_block;
   if (problem.collective == Collective::all_to_all) {  // each pair has a length of its own
     const std::int64_t n = problem.world_size;
     const std::int64_t other = chunk / cut;

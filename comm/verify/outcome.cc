@@ -7,44 +7,41 @@
 
 namespace weft::comm {
 
-namespace {
-
-std::int32_t contributed_chunks(const World& world) {
-  const bool broadcast = world.problem().collective == Collective::broadcast;
-  return chunk_count(world.schedules.front(), broadcast ? Buffer::output : Buffer::input);
+std::int32_t Outcome::contributed_chunks() const {
+  const bool broadcast = problem_.collective == Collective::broadcast;
+  return block_count(problem_, broadcast ? Buffer::output : Buffer::input) * chunks_per_block_;
 }
 
-}  // namespace
-
-Outcome::Outcome(const World& world)
-    : world_(world), expressions_(world.size(), contributed_chunks(world)) {
-  if (is_reducing(world.problem().collective)) {
-    asked_.resize(static_cast<std::size_t>(contributed_chunks(world)));
+Outcome::Outcome(const Problem& problem, std::int32_t chunks_per_block)
+    : problem_(problem),
+      chunks_per_block_(chunks_per_block),
+      expressions_(problem.world_size, contributed_chunks()) {
+  if (is_reducing(problem.collective)) {
+    asked_.resize(static_cast<std::size_t>(contributed_chunks()));
     agreed_.resize(asked_.size(), kUnwritten);
   }
 }
 
 void Outcome::put_contributions(std::int32_t rank,
                                 const std::function<void(Slice, NodeId)>& put) const {
-  const Problem& problem = world_.problem();
-  const bool root = rank == problem.root;
-  const bool broadcast = problem.collective == Collective::broadcast;
-  if ((broadcast || problem.collective == Collective::scatter) && !root) return;
+  const bool root = rank == problem_.root;
+  const bool broadcast = problem_.collective == Collective::broadcast;
+  if ((broadcast || problem_.collective == Collective::scatter) && !root) return;
   const Buffer buffer = broadcast ? Buffer::output : Buffer::input;
-  for (std::int32_t chunk = 0; chunk < contributed_chunks(world_); ++chunk) {
+  for (std::int32_t chunk = 0; chunk < contributed_chunks(); ++chunk) {
     put({buffer, chunk, 1}, expressions_.leaf(rank, chunk));
   }
 }
 
 bool Outcome::is_complete(NodeId value, std::int32_t chunk) {
   // Cheap, and enough to tell partial sums: that many contributions must be in it.
-  if (expressions_.leaf_count(value) != world_.size()) return false;
+  if (expressions_.leaf_count(value) != problem_.world_size) return false;
   Known& known = asked_[static_cast<std::size_t>(chunk)];
   if (known.value == value) return known.complete;
   // n contributions, n different ones, of n ranks: each once.
   const std::vector<NodeId> leaves = expressions_.leaves_of(value);
-  bool complete = std::ssize(leaves) == world_.size();
-  for (std::int32_t rank = 0; complete && rank < world_.size(); ++rank) {
+  bool complete = std::ssize(leaves) == problem_.world_size;
+  for (std::int32_t rank = 0; complete && rank < problem_.world_size; ++rank) {
     complete = leaves[static_cast<std::size_t>(rank)] == expressions_.leaf(rank, chunk);
   }
   known = {value, complete};
@@ -52,11 +49,9 @@ bool Outcome::is_complete(NodeId value, std::int32_t chunk) {
 }
 
 void Outcome::check_result(std::int32_t rank, const std::function<NodeId(Slice)>& get) {
-  const Problem& problem = world_.problem();
-  const Schedule& schedule = world_.schedule(rank);
-  const std::int32_t cut = schedule.chunks_per_block;
-  const bool root = rank == problem.root;
-  switch (problem.collective) {
+  const std::int32_t cut = chunks_per_block_;
+  const bool root = rank == problem_.root;
+  switch (problem_.collective) {
     case Collective::reduce:
     case Collective::gather:
       if (!root) return;
@@ -64,12 +59,12 @@ void Outcome::check_result(std::int32_t rank, const std::function<NodeId(Slice)>
     default:
       break;
   }
-  for (std::int32_t c = 0; c < chunk_count(schedule, Buffer::output); ++c) {
+  for (std::int32_t c = 0; c < block_count(problem_, Buffer::output) * cut; ++c) {
     const Slice slice{Buffer::output, c, 1};
     const NodeId value = get(slice);
     const std::int32_t block = c / cut;
     const std::int32_t own = rank * cut + c % cut;
-    switch (problem.collective) {
+    switch (problem_.collective) {
       case Collective::all_reduce:
       case Collective::reduce:
         check_sum(rank, slice, c, value);
@@ -81,10 +76,10 @@ void Outcome::check_result(std::int32_t rank, const std::function<NodeId(Slice)>
         check_barrier(rank, value);
         break;
       case Collective::broadcast:
-        check_copy(rank, slice, value, expressions_.leaf(problem.root, c));
+        check_copy(rank, slice, value, expressions_.leaf(problem_.root, c));
         break;
       case Collective::scatter:
-        check_copy(rank, slice, value, expressions_.leaf(problem.root, own));
+        check_copy(rank, slice, value, expressions_.leaf(problem_.root, own));
         break;
       case Collective::all_to_all:
         check_copy(rank, slice, value, expressions_.leaf(block, own));
@@ -117,7 +112,8 @@ void Outcome::check_copy(std::int32_t rank, Slice slice, NodeId value, NodeId wa
 }
 
 void Outcome::check_barrier(std::int32_t rank, NodeId value) const {
-  if (value != kUnwritten && std::ssize(expressions_.leaves_of(value)) == world_.size()) return;
+  if (value != kUnwritten && std::ssize(expressions_.leaves_of(value)) == problem_.world_size)
+    return;
   throw Refuted{
       fmt::format("rank {} leaves the barrier having heard of {}", rank, describe(value))};
 }

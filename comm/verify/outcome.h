@@ -13,7 +13,8 @@ namespace weft::comm {
 
 class Outcome {
  public:
-  explicit Outcome(const World& world);
+  // Of schedules that cut each block into that many chunks.
+  Outcome(const Problem& problem, std::int32_t chunks_per_block);
 
   Expressions& expressions() { return expressions_; }
 
@@ -34,7 +35,10 @@ class Outcome {
   void check_copy(std::int32_t rank, Slice slice, NodeId value, NodeId wanted) const;
   void check_barrier(std::int32_t rank, NodeId value) const;
 
-  const World& world_;
+  std::int32_t contributed_chunks() const;
+
+  const Problem problem_;  // whichever rank's
+  const std::int32_t chunks_per_block_;
   Expressions expressions_;
   struct Known {
     NodeId value = kUnwritten;

@@ -74,7 +74,8 @@ class Run {
   std::int64_t completed_ = 0;
 };
 
-Run::Run(const World& world) : world_(world), outcome_(world) {
+Run::Run(const World& world)
+    : world_(world), outcome_(world.problem(), world.schedules.front().chunks_per_block) {
   const auto steps = static_cast<std::size_t>(world.offsets.back());
   owner_.reserve(steps);
   waiting_.reserve(steps);

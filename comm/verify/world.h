@@ -52,8 +52,12 @@ struct World {
 };
 
 // Which chunk of the whole operation a slice's i-th chunk is: chunks with the same number are
-// equally long on all ranks, for all counts.
-std::int64_t chunk_class(const Schedule& schedule, Slice slice, std::int32_t i);
+// equally long on all ranks, for all counts. `scratch` is the rank's, as Schedule::scratch.
+std::int64_t chunk_class(const Problem& problem, std::int32_t chunks_per_block,
+                         std::span<const std::int32_t> scratch, Slice slice, std::int32_t i);
+inline std::int64_t chunk_class(const Schedule& schedule, Slice slice, std::int32_t i) {
+  return chunk_class(schedule.problem, schedule.chunks_per_block, schedule.scratch, slice, i);
+}
 
 // What a step sends or receives: its message is as long as this.
 inline Slice payload_of(const Step& step) { return step.to.count > 0 ? step.to : step.from; }

@@ -73,6 +73,8 @@ void declare_output(CLI::App& app, Options& o) {
       ->check(kNotNegative);
   add(app, "temperature", o.temperature, "Of the sample (0: the likeliest tokens)")
       ->check(CLI::NonNegativeNumber);
+  add(app, "grad_compression", o.grad_compression, "What gradients travel as between ranks")
+      ->check(CLI::IsMember({"none", "bf16", "fp16", "int8"}));
   add(app, "devices", o.devices, "Ranks to start, when not started by weft run (default 1)");
 }
 

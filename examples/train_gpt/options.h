@@ -43,6 +43,7 @@ struct Options {
   // Which of the model's options were typed: a checkpoint that says otherwise is an error then.
   std::set<std::string> given;
   std::string devices;  // ranks, when started plainly
+  std::string grad_compression = "none";
 };
 
 // Exits on --help (0) and on a bad option (2, with the choices), as command lines do.

@@ -198,6 +198,25 @@ namespace weft::kernels {
 
 HWY_EXPORT(reduce_any);
 
+namespace {
+
+// Sums of a few elements, which a call through the table of targets would take longer than.
+constexpr std::int64_t kFew = 16;
+
+template <class T>
+void sum_few(void* out, std::span<const void* const> inputs, std::size_t count) {
+  T sums[kFew];
+  std::memcpy(sums, inputs[0], count * sizeof(T));
+  for (std::size_t k = 1; k < inputs.size(); ++k) {
+    T next[kFew];
+    std::memcpy(next, inputs[k], count * sizeof(T));
+    for (std::size_t i = 0; i < count; ++i) sums[i] += next[i];
+  }
+  std::memcpy(out, sums, count * sizeof(T));
+}
+
+}  // namespace
+
 void reduce(void* out, std::span<const void* const> inputs, Elems count, DType dtype, ReduceOp op,
             std::int64_t divisor) {
   if (inputs.empty()) fail<InvalidArgument>("reduce: no input: expected at least one.");
@@ -208,6 +227,10 @@ void reduce(void* out, std::span<const void* const> inputs, Elems count, DType d
   if (inputs.size() == 1 && op != ReduceOp::avg && !is_half(dtype)) {
     if (out != inputs[0]) std::memcpy(out, inputs[0], bytes_of(count, dtype).size());
     return;
+  }
+  if (count.value <= kFew && op == ReduceOp::sum) {
+    if (dtype == DType::f32) return sum_few<float>(out, inputs, count.size());
+    if (dtype == DType::f64) return sum_few<double>(out, inputs, count.size());
   }
   HWY_DYNAMIC_DISPATCH(reduce_any)
   (out, inputs.data(), inputs.size(), count.size(), dtype, op, divisor);

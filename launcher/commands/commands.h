@@ -24,6 +24,8 @@ std::vector<Command> register_commands(CLI::App& root);
 Command add_run_command(CLI::App& root);
 Command add_secret_command(CLI::App& root);
 Command add_info_command(CLI::App& root);
+Command add_verify_command(CLI::App& root);
+Command add_trace_command(CLI::App& root);
 Command add_simulate_command(CLI::App& root);
 
 std::string version_text();

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 
 #include "comm/environment.h"
@@ -71,6 +72,13 @@ Variables given_variables(const RunOptions& options, const Devices& devices) {
   set(comm::env::kTransport, options.transport);
   set(comm::env::kInterface, options.interface);
   set(comm::env::kAlgorithm, options.algorithm);
+  // Absolute: programs change their directory.
+  const auto set_directory = [&](const char* name, const std::string& value) {
+    if (!value.empty() && value != "off") set(name, std::filesystem::absolute(value).string());
+    if (value == "off") set(name, value);
+  };
+  set_directory(comm::env::kFlightRecorder, options.flight_recorder);
+  set_directory(comm::env::kTimeline, options.timeline);
   if (isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1) variables[env::kTerminal] = "1";
   return variables;
 }

@@ -115,6 +115,10 @@ void declare_run_options(CLI::App& app, RunOptions& o) {
                  "Network interface or address for the data (default: the one towards node 0)");
   app.add_option("--algorithm", o.algorithm, "Collective algorithm (default: auto)")
       ->check(one_of(algorithm_names()));
+  app.add_option("--flight-recorder,--flight_recorder", o.flight_recorder,
+                 "Directory where ranks dump their last operations on failures and SIGUSR2 (see "
+                 "weft trace --help)");
+  app.add_option("--timeline", o.timeline, "Directory for timelines of all that ranks do");
   app.add_option("--bind", o.bind,
                  "Where ranks may run: their own cores, the NUMA nodes of these, or anywhere. "
                  "auto: their own cores, or numa where ranks are more than cores")

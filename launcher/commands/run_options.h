@@ -25,6 +25,8 @@ struct RunOptions {
   std::string transport;  // empty: not given
   std::string interface;
   std::string algorithm;
+  std::string flight_recorder;
+  std::string timeline;
 
   std::string bind = "auto";
   bool no_prefix = false;

@@ -12,15 +12,16 @@ Elems padded(const Tensor& tensor) {
   return Elems((tensor.numel() + line - 1) / line * line);
 }
 
-void allocate(Bucket& bucket, std::span<const Tensor> parameters) {
+void allocate(Bucket& bucket, std::span<const Tensor> parameters, const BucketMemory& memory) {
   Elems total;
   for (const auto index : bucket.parameters)
     total += padded(parameters[static_cast<std::size_t>(index)]);
   const auto dtype = parameters[static_cast<std::size_t>(bucket.parameters.front())].dtype();
-  bucket.buffer = Tensor::zeros({total.value}, {dtype});
+  bucket.buffer = Tensor::wrap(memory(bytes_of(total, dtype)), {total.value}, dtype, 0);
   Elems at;
   for (const auto index : bucket.parameters) {
     const auto& parameter = parameters[static_cast<std::size_t>(index)];
+    bucket.begins.push_back(at);
     bucket.views.push_back(
         Tensor::wrap(bucket.buffer.storage(), parameter.shape(), dtype, at.value));
     at += padded(parameter);
@@ -30,7 +31,8 @@ void allocate(Bucket& bucket, std::span<const Tensor> parameters) {
 }  // namespace
 
 std::vector<Bucket> make_buckets(std::span<const Tensor> parameters,
-                                 std::span<const std::int32_t> order, BucketSizes sizes) {
+                                 std::span<const std::int32_t> order, BucketSizes sizes,
+                                 const BucketMemory& memory) {
   struct Open {
     Bucket bucket;
     Bytes bytes;
@@ -52,7 +54,7 @@ std::vector<Bucket> make_buckets(std::span<const Tensor> parameters,
   for (auto& [dtype, o] : open) {
     if (!o.bucket.parameters.empty()) close(o);
   }
-  for (auto& bucket : closed) allocate(bucket, parameters);
+  for (auto& bucket : closed) allocate(bucket, parameters, memory);
   return closed;
 }
 

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "kernels/base/check.h"
-#include "kernels/cast.h"
 #include "tensor/parallel/agreement.h"
 #include "tensor/parallel/bucket.h"
 
@@ -18,12 +17,32 @@ comm::View view_of(const Tensor& tensor) {
   return {tensor.data(), Elems(tensor.numel()), tensor.dtype()};
 }
 
-// What one bucket is doing in the current backward.
-struct Flight {
-  int pending = 0;  // gradients still to come
-  Work work;
-  Tensor compressed;  // what travels, when it is not the bucket itself
-};
+std::vector<GradBucket> describe(const std::vector<Bucket>& buckets,
+                                 const std::vector<Tensor>& parameters) {
+  std::vector<GradBucket> described;
+  for (const auto& bucket : buckets) {
+    auto& entry = described.emplace_back();
+    entry.index = static_cast<std::int32_t>(described.size()) - 1;
+    entry.buffer = bucket.buffer;
+    for (std::size_t i = 0; i < bucket.parameters.size(); ++i) {
+      const auto parameter = bucket.parameters[i];
+      entry.parts.push_back({parameter, bucket.begins[i],
+                             Elems(parameters[static_cast<std::size_t>(parameter)].numel())});
+    }
+  }
+  return described;
+}
+
+std::shared_ptr<CommHook> hook_of(const DdpOptions& options, int rank) {
+  if (!options.hook) return make_comm_hook(options.compression);
+  if (options.compression != Compression::none) {
+    fail<InvalidArgument>(
+        "rank {}: DdpOptions has a hook and compression {}: the hook decides what travels. Leave "
+        "one of them out.",
+        rank, name_of(options.compression));
+  }
+  return options.hook;
+}
 
 }  // namespace
 
@@ -36,13 +55,13 @@ struct Ddp::Impl {
   void adopt(std::vector<Bucket> buckets);
   void on_ready(std::int32_t index);
   void mark_ready(std::int32_t index);
-  void launch(std::size_t bucket);
   std::vector<std::int32_t> absent() const;
   void complete_absent(const std::vector<std::int32_t>& absent);
   [[noreturn]] void refuse_absent(const std::vector<std::int32_t>& absent);
   void wait_all();
   void keep_used(const std::vector<std::int32_t>& absent);
   void rebuild_in_ready_order();
+  std::vector<Bucket> packed(std::span<const std::int32_t> order);
 
   std::vector<std::string> names_;
   std::vector<Tensor> parameters_;
@@ -53,9 +72,11 @@ struct Ddp::Impl {
 
   std::vector<Bucket> buckets_;
   std::vector<std::int32_t> bucket_of_;  // by parameter
-  std::vector<Flight> flights_;          // by bucket
-  std::size_t next_bucket_ = 0;          // the first that was not launched
-  std::vector<char> ready_;              // by parameter, in the current backward
+  std::shared_ptr<CommHook> hook_;
+  std::vector<GradBucket> grads_;  // the buckets as the hook sees them
+  std::vector<int> pending_;       // by bucket: gradients still to come in the current backward
+  std::size_t next_bucket_ = 0;    // the first that was not launched
+  std::vector<char> ready_;        // by parameter, in the current backward
   std::vector<std::int32_t> ready_order_;
   bool in_backward_ = false;
   bool synchronises_ = true;
@@ -66,7 +87,9 @@ struct Ddp::Impl {
 
 Ddp::Impl::Impl(std::vector<NamedTensor> parameters, std::vector<NamedTensor> buffers,
                 Communicator& communicator, DdpOptions options)
-    : communicator_(communicator), options_(options) {
+    : communicator_(communicator),
+      options_(std::move(options)),
+      hook_(hook_of(options_, communicator.rank())) {
   std::vector<NamedTensor> all = parameters;
   all.insert(all.end(), buffers.begin(), buffers.end());
   for (const auto& [name, tensor] : all) {
@@ -91,7 +114,7 @@ Ddp::Impl::Impl(std::vector<NamedTensor> parameters, std::vector<NamedTensor> bu
   ready_.resize(parameters_.size());
   std::vector<std::int32_t> order(parameters_.size());
   std::iota(order.rbegin(), order.rend(), 0);  // last registered first: backward reaches it first
-  adopt(make_buckets(parameters_, order, {options_.first_bucket_bytes, options_.bucket_bytes}));
+  adopt(packed(order));
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const auto index = static_cast<std::int32_t>(i);
     hooks_.push_back(
@@ -109,7 +132,7 @@ Ddp::Impl::~Impl() {
 // Makes these the buckets; gradients that exist move along.
 void Ddp::Impl::adopt(std::vector<Bucket> buckets) {
   buckets_ = std::move(buckets);
-  flights_.assign(buckets_.size(), {});
+  pending_.assign(buckets_.size(), 0);
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
     for (std::size_t i = 0; i < buckets_[b].parameters.size(); ++i) {
       const auto index = static_cast<std::size_t>(buckets_[b].parameters[i]);
@@ -117,6 +140,8 @@ void Ddp::Impl::adopt(std::vector<Bucket> buckets) {
       parameters_[index].set_grad_buffer(buckets_[b].views[i]);
     }
   }
+  grads_ = describe(buckets_, parameters_);
+  hook_->regroup(grads_);
 }
 
 void Ddp::Impl::on_ready(std::int32_t index) {
@@ -135,28 +160,9 @@ void Ddp::Impl::on_ready(std::int32_t index) {
 
 void Ddp::Impl::mark_ready(std::int32_t index) {
   ready_[static_cast<std::size_t>(index)] = 1;
-  auto& flight = flights_[static_cast<std::size_t>(bucket_of_[static_cast<std::size_t>(index)])];
-  --flight.pending;
-  while (next_bucket_ < buckets_.size() && flights_[next_bucket_].pending == 0)
-    launch(next_bucket_++);
-}
-
-void Ddp::Impl::launch(std::size_t bucket) {
-  auto& flight = flights_[bucket];
-  const auto buffer = buckets_[bucket].buffer;
-  if (options_.compression != Compression::none && buffer.dtype() == DType::f32) {
-    // Divided before the sum, so that fp16 cannot overflow on the way when the average would not.
-    const auto half = options_.compression == Compression::fp16 ? DType::f16 : DType::bf16;
-    if (!flight.compressed.defined()) flight.compressed = Tensor::empty(buffer.shape(), {half});
-    kernels::cast(flight.compressed.data(), half, buffer.data(), DType::f32, Elems(buffer.numel()),
-                  1.0 / communicator_.size());
-    flight.work = communicator_.all_reduce_async(view_of(flight.compressed), ReduceOp::sum);
-    flight.work.then([keep = flight.compressed](std::exception_ptr) {});
-  } else {
-    flight.work = communicator_.all_reduce_async(view_of(buffer), ReduceOp::avg);
-    // The memory outlives the operation even when this Ddp is torn down by an exception.
-    flight.work.then([keep = buffer](std::exception_ptr) {});
-  }
+  --pending_[static_cast<std::size_t>(bucket_of_[static_cast<std::size_t>(index)])];
+  while (next_bucket_ < buckets_.size() && pending_[next_bucket_] == 0)
+    hook_->launch(grads_[next_bucket_++], communicator_);
 }
 
 std::vector<std::int32_t> Ddp::Impl::absent() const {
@@ -220,31 +226,34 @@ void Ddp::Impl::keep_used(const std::vector<std::int32_t>& absent) {
 void Ddp::Impl::wait_all() {
   const auto start = Clock::now();
   times_ = {};
-  for (std::size_t b = 0; b < buckets_.size(); ++b) {
-    auto& flight = flights_[b];
-    flight.work.wait();
-    times_.communication += flight.work.duration();
-    flight.work = {};
-    if (flight.compressed.defined()) {
-      const auto& buffer = buckets_[b].buffer;
-      kernels::cast(buffer.data(), DType::f32, flight.compressed.data(), flight.compressed.dtype(),
-                    Elems(buffer.numel()));
-    }
-  }
+  for (const auto& bucket : grads_) hook_->proceed(bucket, communicator_);
+  for (const auto& bucket : grads_) times_.communication += hook_->finish(bucket, communicator_);
   times_.exposed = Clock::now() - start;
+}
+
+// In memory that the other ranks of the host address directly, where there is such: buckets are
+// then reduced where they are. All ranks pack the same, and so allocate the same, in the same
+// order.
+std::vector<Bucket> Ddp::Impl::packed(std::span<const std::int32_t> order) {
+  const BucketMemory symmetric = [&](Bytes bytes) {
+    auto memory = std::make_shared<comm::SymmetricMemory>(communicator_.allocate_symmetric(bytes));
+    return tensor::Storage::borrow(memory->data(), bytes, memory);
+  };
+  return make_buckets(parameters_, order, {options_.first_bucket_bytes, options_.bucket_bytes},
+                      symmetric);
 }
 
 void Ddp::Impl::rebuild_in_ready_order() {
   auto order = ready_order_;
   communicator_.broadcast(std::span(order), 0);
-  adopt(make_buckets(parameters_, order, {options_.first_bucket_bytes, options_.bucket_bytes}));
+  adopt(packed(order));
   rebuilt_ = true;
 }
 
 Ddp::Ddp(std::vector<NamedTensor> parameters, std::vector<NamedTensor> buffers,
          Communicator& communicator, DdpOptions options)
     : impl_(std::make_unique<Impl>(std::move(parameters), std::move(buffers), communicator,
-                                   options)) {}
+                                   std::move(options))) {}
 Ddp::~Ddp() = default;
 
 void Ddp::backward(const Tensor& loss, const Tensor& gradient) {
@@ -283,7 +292,7 @@ void Ddp::begin_backward() {
   d.ready_order_.clear();
   std::fill(d.ready_.begin(), d.ready_.end(), 0);
   for (std::size_t b = 0; b < d.buckets_.size(); ++b) {
-    d.flights_[b].pending = static_cast<int>(d.buckets_[b].parameters.size());
+    d.pending_[b] = static_cast<int>(d.buckets_[b].parameters.size());
   }
 }
 

@@ -21,15 +21,12 @@
 
 #include "comm/communicator.h"
 #include "tensor/nn/state_dict.h"
+#include "tensor/parallel/comm_hook.h"
 #include "tensor/tensor.h"
 
 namespace weft::parallel {
 
 using nn::NamedTensor;
-
-// What travels instead of f32 gradients. The sum is taken in f32 and rounded to the half type at
-// each hop.
-enum class Compression : std::uint8_t { none, fp16, bf16 };
 
 struct DdpOptions {
   Bytes first_bucket_bytes = Bytes(std::int64_t{1} << 20);
@@ -38,6 +35,8 @@ struct DdpOptions {
   // all-reduce a step. Without it, such a parameter is an error that names it.
   bool find_unused_parameters = false;
   Compression compression = Compression::none;  // f32 buckets only
+  // How buckets are averaged instead (comm_hook.h); of this Ddp alone. Not with `compression`.
+  std::shared_ptr<CommHook> hook = nullptr;
 };
 
 struct DdpTimes {

@@ -46,6 +46,24 @@ TEST(BenchTest, TypesOpsAndModes) {
   }
 }
 
+TEST(BenchTest, CompressesOnTheWire) {
+  for (const char* collective : {"all_reduce -o sum", "all_reduce -o avg", "reduce", "broadcast",
+                                 "all_gather", "reduce_scatter"}) {
+    const auto ran = shell(bench(std::string(collective) +
+                                 " --transport inproc --devices 3 -b 64 -e 64K -f 32 -n 2 --wire "
+                                 "bf16"));
+    EXPECT_EQ(ran.exit_code, 0) << collective << "\n" << ran.output;
+    EXPECT_THAT(ran.output, HasSubstr("wire bf16"));
+    EXPECT_THAT(ran.output, HasSubstr("0 OK")) << collective;
+  }
+  const auto gather = shell(bench("gather --wire f16"));
+  EXPECT_EQ(gather.exit_code, 2);
+  EXPECT_THAT(gather.output, HasSubstr("gather does not compress"));
+  const auto typed = shell(bench("all_reduce -d f64 --wire f16"));
+  EXPECT_EQ(typed.exit_code, 2);
+  EXPECT_THAT(typed.output, HasSubstr("f32"));
+}
+
 TEST(BenchTest, WritesJson) {
   const auto file = testing::TempDir() + "bench_test.json";
   const auto ran =

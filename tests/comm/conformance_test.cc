@@ -186,11 +186,11 @@ class Conformance : public ::testing::TestWithParam<Backend> {};
 
 // Each (collective, algorithm) with each count, the other dimensions cycling through at co-prime
 // steps, so that over all world sizes every pair of choices meets.
-void check_everything(Communicator& world) {
+void check_everything(Communicator& world, const std::shared_ptr<const HostMap>& hosts) {
   std::size_t turn = static_cast<std::size_t>(world.size());
   for (const Subject& subject : kSubjects) {
     for (const Algorithm& algorithm : algorithms()) {
-      const Problem problem{subject.collective, world.rank(), world.size(), 0};
+      const Problem problem{subject.collective, world.rank(), world.size(), 0, hosts};
       if (!algorithm.supports(problem)) continue;
       for (const std::int64_t count : kCounts) {
         ++turn;
@@ -210,7 +210,9 @@ void check_everything(Communicator& world) {
 
 TEST_P(Conformance, EveryCollective) {
   for (const int size : {1, 2, 3, 4, 5, 7, 8}) {
-    testing::expect_world(GetParam(), size, check_everything);
+    const auto hosts = testing::hosts_of(GetParam(), size);
+    testing::expect_world(GetParam(), size,
+                          [&](Communicator& world) { check_everything(world, hosts); });
   }
 }
 
@@ -336,12 +338,20 @@ TEST_P(Conformance, TwoRunsGiveTheSameBits) {
   EXPECT_EQ(bits_of(), first);
 }
 
-INSTANTIATE_TEST_SUITE_P(Transports, Conformance,
-                         ::testing::Values(Backend{"inproc"}, testing::shm_backend(),
-                                           Backend{"tcp", true, 1},
-                                           Backend{"tcp_two_lanes", true, 2},
-                                           Backend{"tcp_ipv6", true, 1, "::1"}),
-                         [](const auto& param_info) { return param_info.param.name; });
+Backend with_hosts(const char* name, HostMap (*hosts)(int size)) {
+  Backend backend{name};
+  backend.hosts = hosts;
+  return backend;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Transports, Conformance,
+    ::testing::Values(Backend{"inproc"}, testing::shm_backend(), Backend{"tcp", true, 1},
+                      Backend{"tcp_two_lanes", true, 2}, Backend{"tcp_ipv6", true, 1, "::1"},
+                      testing::with_connections("tcp_three_connections", 1, 3),
+                      with_hosts("inproc_two_hosts", testing::dealt_to_two_hosts),
+                      with_hosts("inproc_uneven_hosts", testing::hosts_of_growing_size)),
+    [](const auto& param_info) { return param_info.param.name; });
 
 }  // namespace
 }  // namespace weft::comm

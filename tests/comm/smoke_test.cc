@@ -10,8 +10,8 @@ namespace {
 using testing::Backend;
 
 TEST(Smoke, AllReduceSums) {
-  for (const Backend& backend :
-       {Backend{"inproc"}, testing::shm_backend(), Backend{"tcp", true}, Backend{"tcp2", true, 2}}) {
+  for (const Backend& backend : {Backend{"inproc"}, testing::shm_backend(), Backend{"tcp", true},
+                                 Backend{"tcp2", true, 2}}) {
     for (const int n : {1, 2, 3, 4, 5, 8}) {
       testing::expect_world(backend, n, [&](Communicator& world) {
         for (const std::int64_t count : {1, 7, 1000, 300000}) {

@@ -12,6 +12,7 @@
 #include "comm/communicator.h"
 #include "comm/rendezvous/handshake.h"
 #include "comm/rendezvous/store.h"
+#include "comm/schedule/host_map.h"
 
 namespace weft::comm::testing {
 
@@ -23,7 +24,19 @@ struct Backend {
   std::chrono::milliseconds operation_timeout{30'000};
   std::string algorithm = {};
   TransportKind transport = TransportKind::tcp;
+  HostMap (*hosts)(int size) = nullptr;  // inproc only: hosts to pretend, for 1 rank and more
+  int connections = 1;                   // tcp only: that large messages of a lane are spread over
 };
+
+HostMap dealt_to_two_hosts(int size);     // even ranks and odd ones
+HostMap hosts_of_growing_size(int size);  // of 1, 2, 3, ... ranks, and the last has what is left
+std::shared_ptr<const HostMap> hosts_of(const Backend& backend, int size);  // null if none
+
+inline Backend with_connections(const char* name, int lanes, int connections) {
+  Backend backend{name, true, lanes};
+  backend.connections = connections;
+  return backend;
+}
 
 // Ranks that connect by themselves, over shared memory.
 inline Backend shm_backend() {

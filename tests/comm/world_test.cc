@@ -24,10 +24,30 @@ ConnectOptions TestJob::options(int rank) const {
   options.job_id = identity_.job_id;
   options.transport = backend_.transport;
   options.lanes = backend_.lanes;
+  options.connections = backend_.connections;
   options.algorithm = backend_.algorithm;
   options.connect_timeout = std::chrono::milliseconds(20'000);
   options.operation_timeout = backend_.operation_timeout;
   return options;
+}
+
+HostMap dealt_to_two_hosts(int size) {
+  std::vector<std::vector<std::int32_t>> hosts(size > 1 ? 2 : 1);
+  for (int r = 0; r < size; ++r) hosts[static_cast<std::size_t>(r % 2)].push_back(r);
+  return host_map_of(std::move(hosts));
+}
+
+HostMap hosts_of_growing_size(int size) {
+  std::vector<std::vector<std::int32_t>> hosts;
+  for (int r = 0; r < size; ++r) {
+    if (hosts.empty() || hosts.back().size() == hosts.size()) hosts.emplace_back();
+    hosts.back().push_back(r);
+  }
+  return host_map_of(std::move(hosts));
+}
+
+std::shared_ptr<const HostMap> hosts_of(const Backend& backend, int size) {
+  return backend.hosts ? std::make_shared<const HostMap>(backend.hosts(size)) : nullptr;
 }
 
 std::vector<std::exception_ptr> run_world(const Backend& backend, int size, const RankBody& body) {
@@ -38,7 +58,7 @@ std::vector<std::exception_ptr> run_world(const Backend& backend, int size, cons
   if (backend.tcp) {
     job = std::make_unique<TestJob>(size, backend);
   } else {
-    shared = Communicator::in_process(size);
+    shared = Communicator::in_process(size, hosts_of(backend, size));
   }
   for (int r = 0; r < size; ++r) {
     threads.emplace_back([&, r] {

@@ -137,6 +137,21 @@ TEST_F(TrainGptTest, AccumulatesMicroBatches) {
   EXPECT_THAT(ran.output, HasSubstr("64 tokens a step"));
 }
 
+TEST_F(TrainGptTest, LearnsWithCompressedGradients) {
+  const std::string options = "--max_iters 60 --learning_rate 1e-2 --devices 2 ";
+  ASSERT_EQ(shell(train(options + "--log_json " + path("none.json"))).exit_code, 0);
+  const auto plain = losses("none.json");
+  for (const std::string compression : {"bf16", "fp16", "int8"}) {
+    const auto ran = shell(train(options + "--grad_compression " + compression + " --log_json " +
+                                 path(compression + ".json")));
+    ASSERT_EQ(ran.exit_code, 0) << ran.output;
+    const auto curve = losses(compression + ".json");
+    ASSERT_EQ(curve.size(), plain.size());
+    EXPECT_NE(curve, plain) << compression << " changed nothing";
+    EXPECT_NEAR(curve.back(), plain.back(), 0.1 * plain.back()) << compression;
+  }
+}
+
 TEST_F(TrainGptTest, BadOptionsExitWithTheChoices) {
   const auto tokenizer = shell(train("--tokenizer words"));
   EXPECT_EQ(tokenizer.exit_code, kExitUsage);

@@ -73,6 +73,8 @@ TEST(FabricOptionsTest, NonsenseNamesTheChoices) {
   EXPECT_THAT(message_of<InvalidArgument>({.precision = "8"}), HasSubstr("bf16-mixed"));
   EXPECT_THAT(message_of<InvalidArgument>({.accelerator = "abacus"}), HasSubstr("cuda"));
   EXPECT_THAT(message_of<InvalidArgument>({.num_nodes = 0}), HasSubstr("at least 1"));
+  EXPECT_THAT(message_of<InvalidArgument>({.grad_compression = "int4"}),
+              HasSubstr("none, fp16, bf16, int8"));
   const CliValue nodes("WEFT_NUM_NODES", "two");
   EXPECT_THAT(message_of<InvalidArgument>({}), HasSubstr("WEFT_NUM_NODES='two'"));
 }

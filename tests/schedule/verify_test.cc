@@ -6,7 +6,6 @@
 
 #include "comm/schedule/builder.h"
 #include "comm/verify/expressions.h"
-#include "comm/verify/survey.h"
 #include "tests/schedule/worlds.h"
 
 namespace weft::comm {
@@ -227,39 +226,6 @@ TEST(Expressions, EqualTreesAreEqualNumbers) {
   EXPECT_THAT(e.leaves_of(twice), testing::ElementsAre(a, b));
   for (int i = 0; i < 5000; ++i) node({a, b, c, a, static_cast<NodeId>(i % 6), node({b, c}), b});
   EXPECT_EQ(node({a, b}), node({b, a}));
-}
-
-TEST(Survey, HasARowForEachAlgorithmAndCollective) {
-  std::vector<SurveySubject> subjects;
-  for (const Algorithm& algorithm : algorithms()) {
-    subjects.push_back({std::string(algorithm.name), "plain", algorithm.supports, algorithm.emit});
-  }
-  int seen = 0;
-  const auto rows =
-      survey(subjects, {1, 9}, [&](const SurveyRow& row) { seen += row.ok() ? 1 : 0; });
-  EXPECT_EQ(seen, std::ssize(rows));
-  EXPECT_EQ(rows.size(), 5u + 6u + 4u + 9u + 1u + 1u);
-  for (const SurveyRow& row : rows) {
-    EXPECT_EQ(row.worlds, 9);
-    EXPECT_GE(row.proofs, 18);
-    EXPECT_EQ(row.counterexample, "");
-  }
-}
-
-TEST(Survey, EndsARowAtACounterexample) {
-  const auto emit = [](const Problem& problem) {
-    Schedule schedule = find_algorithm("ring")->emit(problem);
-    if (problem.world_size == 5 && problem.rank == 3) schedule.steps.pop_back();
-    return schedule;
-  };
-  const SurveySubject broken{
-      "broken", "plain", [](const Problem& p) { return p.collective == Collective::all_gather; },
-      emit};
-  const auto rows = survey({&broken, 1}, {});
-  ASSERT_EQ(rows.size(), 1u);
-  EXPECT_EQ(rows[0].worlds, 5);
-  EXPECT_FALSE(rows[0].ok());
-  EXPECT_THAT(rows[0].counterexample, HasSubstr("rank 2 step"));
 }
 
 }  // namespace

@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "comm/algorithms/algorithms.h"
+#include "comm/schedule/host_map.h"
 
 namespace weft::comm {
 namespace {
@@ -96,6 +99,74 @@ TEST(Select, ExpectationsGrowWithTheSize) {
           EXPECT_GE(now, before) << algorithm.name << " " << name_of(problem.collective);
           before = now;
         }
+      }
+    }
+  }
+}
+
+// --- Several hosts.
+
+Problem on_hosts(Collective collective, int hosts, int each, bool dealt = false) {
+  std::vector<std::vector<std::int32_t>> lists(static_cast<std::size_t>(hosts));
+  for (int r = 0; r < hosts * each; ++r) {
+    lists[static_cast<std::size_t>(dealt ? r % hosts : r / each)].push_back(r);
+  }
+  return {collective, 0, hosts * each, 0,
+          std::make_shared<const HostMap>(host_map_of(std::move(lists)))};
+}
+
+TEST(Select, LargeReductionsAreHierarchicalAcrossHosts) {
+  for (const Collective collective :
+       {Collective::all_reduce, Collective::all_gather, Collective::reduce_scatter}) {
+    for (const bool dealt : {false, true}) {
+      const Problem problem = on_hosts(collective, 4, 8, dealt);
+      for (const std::int64_t bytes : {1 << 20, 64 << 20}) {
+        EXPECT_EQ(choose(problem, Bytes(bytes), 1, kNetworkCosts).algorithm, "hierarchical")
+            << name_of(collective) << " of " << bytes << (dealt ? ", dealt" : "");
+      }
+    }
+  }
+  // One host is no hierarchy, nor are hosts of one rank each.
+  for (const auto& [hosts, each] : {std::pair{1, 8}, {8, 1}}) {
+    const Problem problem = on_hosts(Collective::all_reduce, hosts, each);
+    EXPECT_NE(choose(problem, Bytes(64 << 20), 1, kNetworkCosts).algorithm, "hierarchical");
+  }
+}
+
+TEST(Select, RanksOfAHostShareItsLink) {
+  const auto seconds = [&](const char* algorithm, bool dealt) {
+    const Problem problem = on_hosts(Collective::all_reduce, 4, 8, dealt);
+    return expected_seconds(algorithm, problem, Bytes(64 << 20), kNetworkCosts);
+  };
+  // A ring of ranks in order crosses once a host, one of dealt ranks with every step.
+  EXPECT_GT(seconds("ring", true), 4 * seconds("ring", false));
+  EXPECT_GT(seconds("halving_doubling", false), 4 * seconds("ring", false));
+  EXPECT_LT(seconds("hierarchical", true), 0.5 * seconds("ring", true));
+  EXPECT_EQ(seconds("hierarchical", true), seconds("hierarchical", false));
+}
+
+TEST(Select, SmallReductionsDoubleWhereFewRoundsCross) {
+  // 4 hosts of 8 ranks in a row: of 5 rounds 3 stay inside.
+  for (const std::int64_t bytes : {8, 1024}) {
+    EXPECT_EQ(
+        choose(on_hosts(Collective::all_reduce, 4, 8), Bytes(bytes), 1, kNetworkCosts).algorithm,
+        "recursive_doubling");
+  }
+}
+
+TEST(Select, EveryHierarchicalCollectiveHasAModelAndTiles) {
+  for (int c = 0; c < kScheduledCollectives; ++c) {
+    for (const auto& [hosts, each] : {std::pair{2, 2}, {3, 12}, {600, 2}}) {
+      const Problem problem = on_hosts(static_cast<Collective>(c), hosts, each);
+      if (!find_algorithm("hierarchical")->supports(problem)) continue;
+      double before = 0;
+      for (const std::int64_t bytes : kSizes) {
+        const double now = expected_seconds("hierarchical", problem, Bytes(bytes), kNetworkCosts);
+        EXPECT_GE(now, before) << name_of(problem.collective);
+        before = now;
+        const Choice choice = choose_tiles("hierarchical", problem, Bytes(bytes));
+        EXPECT_GE(choice.tiles, 1);
+        EXPECT_LE(choice.tiles, 256);
       }
     }
   }

@@ -17,6 +17,7 @@ namespace {
 
 using std::chrono::milliseconds;
 using ::testing::AllOf;
+using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -94,34 +95,40 @@ struct Formation {
   }
 };
 
-// Rank r sends its number to every other rank on every lane.
-void exchange(Mesh& mesh) {
+// Rank r sends its number, over and over, to every other rank on every lane.
+void exchange(Mesh& mesh, std::size_t count) {
+  const Bytes bytes(static_cast<std::int64_t>(count * sizeof(int)));
   for (int lane = kPointToPointLane; lane < mesh.lanes(); ++lane) {
     for (int peer = 0; peer < mesh.size(); ++peer) {
       if (peer == mesh.rank()) continue;
-      const int mine = mesh.rank() * 100 + lane;
-      int theirs = -1;
+      const std::vector<int> mine(count, mesh.rank() * 100 + lane);
+      std::vector<int> theirs(count, -1);
       Link& link = mesh.link(peer, lane);
-      link.start_send(FrameTag{}, &mine, Bytes(4));
-      link.start_recv(FrameTag{}, &theirs, Bytes(4), false);
-      while (link.poll_recv() == nullptr) {
-        mesh.wait(milliseconds(1000));
+      link.start_send(FrameTag{}, mine.data(), bytes);
+      link.start_recv(FrameTag{}, theirs.data(), bytes, false);
+      bool sent = false;
+      bool received = false;
+      while (!sent || !received) {
         mesh.refresh();
+        sent = sent || link.poll_send();
+        if (!received && link.poll_recv() != nullptr) {
+          link.finish_recv();
+          received = true;
+        }
+        if (!sent || !received) mesh.wait(milliseconds(1000));
       }
-      link.finish_recv();
-      EXPECT_TRUE(link.poll_send());
-      EXPECT_EQ(theirs, peer * 100 + lane);
+      EXPECT_THAT(theirs, Each(peer * 100 + lane));
     }
   }
 }
 
-void form_everywhere(Formation& formation) {
+void form_everywhere(Formation& formation, std::size_t count = 1) {
   std::vector<std::thread> ranks;
   for (int r = 0; r < formation.options.size; ++r) {
     ranks.emplace_back([&, r] {
       try {
         const auto mesh = formation.form(r);
-        exchange(*mesh);
+        exchange(*mesh, count);
         mesh->leave();
       } catch (const std::exception& error) {
         ADD_FAILURE() << "rank " << r << ": " << error.what();
@@ -134,6 +141,12 @@ void form_everywhere(Formation& formation) {
 TEST(Form, EveryPairIsConnectedOnEveryLane) {
   Formation formation(5, 3);
   form_everywhere(formation);
+}
+
+TEST(Form, EveryLaneHasItsBulkConnections) {
+  Formation formation(3, 2);
+  formation.options.connections = 3;
+  form_everywhere(formation, 300'000);
 }
 
 TEST(Form, OverIPv6) {

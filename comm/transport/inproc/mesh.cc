@@ -36,9 +36,10 @@ std::shared_ptr<std::byte> allocate(std::size_t bytes) {
   void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
-    fail<IoError>("in_process: cannot map {} bytes for a rank ({}): use fewer ranks, or raise "
-                  "ulimit -v",
-                  bytes, std::strerror(errno));
+    fail<IoError>(
+        "in_process: cannot map {} bytes for a rank ({}): use fewer ranks, or raise "
+        "ulimit -v",
+        bytes, std::strerror(errno));
   }
   return {static_cast<std::byte*>(memory), [bytes](std::byte* m) { ::munmap(m, bytes); }};
 }

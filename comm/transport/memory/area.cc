@@ -17,7 +17,7 @@ AreaLayout::AreaLayout(int size, int lanes, std::size_t scratch_bytes, bool stag
   pipes_ = round_up(sizeof(AreaHeader), 64);
   staging_ = round_up(pipes_ + pipes * sizeof(Pipe), kPage);
   scratch_ = staging_ + (staged ? pipes * kPieces * kPieceBytes : 0);
-  bytes_ = scratch_ + 2 * scratch_bytes_;
+  bytes_ = scratch_ + scratch_bytes_;
 }
 
 AreaHeader* make_area(void* memory, const AreaLayout& layout, std::uint64_t nonce) {

@@ -17,13 +17,14 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free &&
                   std::atomic<std::uint32_t>::is_always_lock_free,
               "atomics between processes must not hide a lock");
 
-// Where a buffer lies: a segment that all ranks have mapped, and an offset into it. Segment 0: none.
+// Where a buffer lies: a segment that all ranks have mapped, and an offset into it. Segment 0:
+// none.
 struct Posted {
   std::uint64_t value = 0;  // segment << 48 | offset
   bool operator==(const Posted&) const = default;
 };
-inline constexpr Posted kOrdinary{0};                        // a buffer that only its owner can address
-inline constexpr Posted kAbsent{~std::uint64_t{0}};          // no buffer at all
+inline constexpr Posted kOrdinary{0};                // a buffer that only its owner can address
+inline constexpr Posted kAbsent{~std::uint64_t{0}};  // no buffer at all
 inline constexpr int kOffsetBits = 48;
 
 // How a rank enters a collective, and how far it is in it (schedule/memory_schedule.h): the counter
@@ -59,8 +60,12 @@ inline constexpr std::size_t kSlots = 8;         // frames, or pieces of frames,
 inline constexpr std::size_t kPieceBytes = std::size_t{128} << 10;  // of frames that are staged
 inline constexpr std::size_t kPieces = 2;                           // staging buffers a pipe has
 
-// Of one half of a rank's scratch. Two ranks' halves and what they copy fit a core's cache.
-inline constexpr std::size_t kScratchBytes = std::size_t{1} << 20;
+// A rank's scratch, and the most of it that one round of a collective uses. Rounds take it in turn
+// all the way round (execute/memory_run.h): a line that the others have read lately is slow to
+// write, since their copies must go first; by the time it is used again it has left their own
+// caches for the shared one.
+inline constexpr std::size_t kScratchBytes = std::size_t{4} << 20;
+inline constexpr std::size_t kRoundBytes = std::size_t{1} << 20;
 
 enum class Where : std::uint32_t { eager, staged, posted };
 
@@ -84,7 +89,7 @@ struct Pipe {
   std::array<Slot, kSlots> slots;
 };
 
-// --- The area: this header, then pipes to each rank, then their staging, then two scratch halves.
+// --- The area: this header, then pipes to each rank, then their staging, then scratch.
 
 struct AreaHeader {
   std::uint64_t magic = 0;
@@ -109,16 +114,12 @@ class AreaLayout {
   AreaLayout(int size, int lanes, std::size_t scratch_bytes, bool staged);
 
   std::size_t bytes() const { return bytes_; }
-  std::size_t scratch_bytes() const { return scratch_bytes_; }  // of one half
-  std::size_t pipe(int to, int lane) const {
-    return pipes_ + pipe_index(to, lane) * sizeof(Pipe);
-  }
+  std::size_t scratch_bytes() const { return scratch_bytes_; }
+  std::size_t pipe(int to, int lane) const { return pipes_ + pipe_index(to, lane) * sizeof(Pipe); }
   std::size_t staging(int to, int lane, std::size_t k) const {
     return staging_ + (pipe_index(to, lane) * kPieces + k) * kPieceBytes;
   }
-  std::size_t scratch(std::uint64_t epoch) const {
-    return scratch_ + (epoch % 2) * scratch_bytes_;
-  }
+  std::size_t scratch() const { return scratch_; }
 
  private:
   std::size_t pipe_index(int to, int lane) const {

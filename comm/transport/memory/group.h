@@ -30,9 +30,9 @@ class AddressBook {
 };
 
 struct GroupMembers {
-  int self = 0;                                          // index
-  std::vector<int> ranks;                                // by index, ascending
-  std::vector<std::shared_ptr<std::byte>> areas;         // by index
+  int self = 0;                                   // index
+  std::vector<int> ranks;                         // by index, ascending
+  std::vector<std::shared_ptr<std::byte>> areas;  // by index
   std::vector<int> pipes;  // by index: written to wake a member that sleeps in poll(); -1: none
 };
 
@@ -51,9 +51,7 @@ class Group {
     return *reinterpret_cast<AreaHeader*>(areas_[static_cast<std::size_t>(member)]);
   }
   Entry& entry(int member, std::uint64_t epoch) const { return area(member).entries[epoch % 2]; }
-  std::byte* scratch(int member, std::uint64_t epoch) const {
-    return base(member) + layout_.scratch(epoch);
-  }
+  std::byte* scratch(int member) const { return base(member) + layout_.scratch(); }
   Pipe& pipe(int from, int to, int lane) const {
     return *reinterpret_cast<Pipe*>(base(from) + layout_.pipe(to, lane));
   }

@@ -53,7 +53,7 @@ class MemoryLink final : public Link {
   std::size_t send_bytes_ = 0;
   std::size_t pushed_ = 0;
   Posted send_posted_;
-  std::size_t staged_ = 0;                         // pieces, ever
+  std::size_t staged_ = 0;                        // pieces, ever
   std::array<std::size_t, kPieces> staged_at_{};  // tail_ of a staging buffer's last piece, plus 1
 
   bool receiving_ = false;

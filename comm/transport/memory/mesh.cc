@@ -62,7 +62,9 @@ class MemoryMesh final : public Mesh {
   void sever() override { depart(Presence::severed); }
 
   std::uint64_t bytes_moved() const override { return bytes_moved_; }
-  std::string describe(int peer) const override { return fmt::format("rank {} ({})", peer, medium_); }
+  std::string describe(int peer) const override {
+    return fmt::format("rank {} ({})", peer, medium_);
+  }
 
  private:
   std::size_t index(int peer, int lane) const {

@@ -1,6 +1,7 @@
 #include "comm/transport/shm/host.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -15,6 +16,9 @@ namespace weft::comm::shm {
 
 namespace {
 
+constexpr std::size_t kPopulatedMax =
+    16;  // ranks of a host, of which each maps all others' scratch
+
 std::uint64_t random_number() {
   std::uint64_t number = 0;
   std::size_t filled = 0;
@@ -25,6 +29,17 @@ std::uint64_t random_number() {
     if (n < 0 && errno != EINTR) fail<IoError>("getrandom: {}", std::strerror(errno));
   }
   return number;
+}
+
+// Takes all pages of a rank's scratch now, so that the first calls need not. Where the kernel does
+// not know how, they do.
+void populate(const Mapping& area, const memory::AreaLayout& layout) {
+#ifdef MADV_POPULATE_WRITE
+  (void)::madvise(area.get() + layout.scratch(), layout.scratch_bytes(), MADV_POPULATE_WRITE);
+#else
+  (void)area;
+  (void)layout;
+#endif
 }
 
 // Keeps alive what a mesh stands on.
@@ -82,9 +97,10 @@ void Host::accept(const std::vector<Invitation>& others) {
     const bool mine = static_cast<int>(m) == self_;
     const Invitation& theirs = others[m];
     if (theirs.bytes != layout_.bytes()) {
-      fail<IoError>("rank {}'s shared area has {} bytes, this rank's {}: are all ranks built from "
-                    "the same weft?",
-                    ranks_[m], theirs.bytes, layout_.bytes());
+      fail<IoError>(
+          "rank {}'s shared area has {} bytes, this rank's {}: are all ranks built from "
+          "the same weft?",
+          ranks_[m], theirs.bytes, layout_.bytes());
     }
     members.areas.push_back(mine ? area_.mapping() : map_segment(theirs.area, layout_.bytes()));
     const auto& header = *reinterpret_cast<memory::AreaHeader*>(members.areas.back().get());
@@ -92,6 +108,7 @@ void Host::accept(const std::vector<Invitation>& others) {
       fail<IoError>("what process {} offers as rank {}'s shared area is something else",
                     theirs.area.pid, ranks_[m]);
     }
+    if (others.size() <= kPopulatedMax) populate(members.areas.back(), layout_);
     bells_.push_back(open_pipe(theirs.bell));
     members.pipes.push_back(bells_.back().fd());
   }

@@ -48,16 +48,18 @@ Descriptor::~Descriptor() {
 Segment::Segment(const std::string& name, std::size_t bytes, bool reserve)
     : descriptor_(::memfd_create(name.c_str(), MFD_CLOEXEC)), bytes_(bytes) {
   if (descriptor_.fd() < 0) {
-    fail<IoError>("cannot make shared memory: memfd_create: {}; raise ulimit -n if it says that "
-                  "too many files are open",
-                  std::strerror(errno));
+    fail<IoError>(
+        "cannot make shared memory: memfd_create: {}; raise ulimit -n if it says that "
+        "too many files are open",
+        std::strerror(errno));
   }
   // A file size limit (ulimit -f) would send SIGXFSZ: the launcher of this thread sees EFBIG only
   // if that is ignored, so what is too long is left to ftruncate's own answer.
   if (::ftruncate(descriptor_.fd(), static_cast<off_t>(bytes)) != 0) {
-    fail<IoError>("cannot make {} bytes of shared memory: ftruncate: {}; use less, or raise "
-                  "ulimit -f",
-                  bytes, std::strerror(errno));
+    fail<IoError>(
+        "cannot make {} bytes of shared memory: ftruncate: {}; use less, or raise "
+        "ulimit -f",
+        bytes, std::strerror(errno));
   }
   if (reserve && bytes > 0) {
     int error = 0;
@@ -65,9 +67,10 @@ Segment::Segment(const std::string& name, std::size_t bytes, bool reserve)
       error = ::fallocate(descriptor_.fd(), 0, 0, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
     } while (error == EINTR);
     if (error != 0) {
-      fail<IoError>("cannot reserve {} bytes of shared memory ({}): the machine, or this "
-                    "container's memory limit, is too small for it; use less",
-                    bytes, std::strerror(error));
+      fail<IoError>(
+          "cannot reserve {} bytes of shared memory ({}): the machine, or this "
+          "container's memory limit, is too small for it; use less",
+          bytes, std::strerror(error));
     }
   }
   mapping_ = map(descriptor_.fd(), bytes, "shared memory");

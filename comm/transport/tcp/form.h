@@ -24,9 +24,10 @@ struct FormOptions {
   int rank = 0;
   int size = 1;
   int lanes = 1;
+  int connections = 1;              // that large frames of a lane are spread over
   std::vector<Endpoint> endpoints;  // of every rank
   std::vector<int> names;           // of every rank in messages: its rank in the job
-  std::vector<bool> apart;  // ranks that are reached by other means; empty: none
+  std::vector<bool> apart;          // ranks that are reached by other means; empty: none
   std::chrono::milliseconds timeout{60'000};
   std::chrono::milliseconds greeting_timeout{5000};
   int max_strangers = 64;  // unfinished greetings beyond those that are expected

@@ -28,11 +28,12 @@ Former::Former(asio::io_context& io, tcp::acceptor& acceptor, const FormOptions&
       deadline_(io),
       ticker_(io),
       pause_(io),
-      links_(static_cast<std::size_t>(options.size) * static_cast<std::size_t>(options.lanes + 1)),
+      channels_(channels_of(options.lanes, options.connections)),
+      links_(static_cast<std::size_t>(options.size) * static_cast<std::size_t>(channels_ + 1)),
       troubles_(static_cast<std::size_t>(options.size)),
       wanted_(0) {
   for (int peer = 0; peer < options.size; ++peer) {
-    if (is_wanted(peer)) wanted_ += static_cast<std::size_t>(options.lanes + 1);
+    if (is_wanted(peer)) wanted_ += static_cast<std::size_t>(channels_ + 1);
   }
 }
 
@@ -41,8 +42,8 @@ bool Former::is_wanted(int peer) const {
          (options_.apart.empty() || !options_.apart[static_cast<std::size_t>(peer)]);
 }
 
-std::size_t Former::slot(int peer, int lane) const {
-  return static_cast<std::size_t>(peer * (options_.lanes + 1) + lane + 1);
+std::size_t Former::slot(int peer, int channel) const {
+  return static_cast<std::size_t>(peer * (channels_ + 1) + channel + 1);
 }
 
 // Handlers run inside io_.run(): what they throw ends the forming.
@@ -76,12 +77,12 @@ std::unique_ptr<Mesh> Former::run() {
     if (options_.rank + 1 < options_.size) accept();
     for (int peer = 0; peer < options_.rank; ++peer) {
       if (!is_wanted(peer)) continue;
-      for (int lane = kPointToPointLane; lane < options_.lanes; ++lane) dial(peer, lane);
+      for (int channel = kPointToPointLane; channel < channels_; ++channel) dial(peer, channel);
     }
     io_.run();
   }
   if (error_) std::rethrow_exception(error_);
-  Connections made{options_.rank, options_.size, options_.lanes, {}, {}};
+  Connections made{options_.rank, options_.size, options_.lanes, options_.connections, {}, {}};
   for (std::size_t r = 0; r < options_.endpoints.size(); ++r) {
     const Endpoint& endpoint = options_.endpoints[r];
     const bool v6 = endpoint.address.find(':') != std::string::npos;
@@ -108,8 +109,8 @@ std::string Former::missing() const {
   for (int peer = 0; peer < options_.size; ++peer) {
     if (!is_wanted(peer)) continue;
     bool whole = true;
-    for (int lane = kPointToPointLane; lane < options_.lanes; ++lane) {
-      whole &= links_[slot(peer, lane)] != nullptr;
+    for (int channel = kPointToPointLane; channel < channels_; ++channel) {
+      whole &= links_[slot(peer, channel)] != nullptr;
     }
     if (whole) continue;
     const auto index = static_cast<std::size_t>(peer);
@@ -147,11 +148,11 @@ void Former::drop_oldest_stranger() {
   while (visitors_.size() > limit) drop(visitors_.front());
 }
 
-void Former::dial(int peer, int lane) {
+void Former::dial(int peer, int channel) {
   auto visit = std::make_shared<Visit>(io_);
   visit->calls = true;
   visit->peer = peer;
-  visit->lane = lane;
+  visit->channel = channel;
   const Endpoint& endpoint = options_.endpoints[static_cast<std::size_t>(peer)];
   const tcp::endpoint target(asio::ip::make_address(endpoint.address), endpoint.port);
   visit->socket.open(target.protocol());
@@ -159,7 +160,7 @@ void Former::dial(int peer, int lane) {
   visit->socket.async_connect(target, [this, visit](const asio::error_code& code) {
     guarded([&] {
       if (code) return redial(visit, code.message());
-      visit->greeting = greeter_.call(visit->peer, visit->lane);
+      visit->greeting = greeter_.call(visit->peer, visit->channel);
       greet(visit);
     });
   });
@@ -171,7 +172,7 @@ void Former::redial(const VisitPtr& visit, const std::string& why) {
   drop(visit);
   visit->deadline.expires_after(kRetry);
   visit->deadline.async_wait([this, visit](const asio::error_code& code) {
-    if (!code) guarded([&] { dial(visit->peer, visit->lane); });
+    if (!code) guarded([&] { dial(visit->peer, visit->channel); });
   });
 }
 
@@ -233,11 +234,12 @@ void Former::on_bytes(const VisitPtr& visit) {
 
 void Former::settle(const VisitPtr& visit) {
   const int peer = visit->calls ? visit->peer : visit->greeting->peer();
-  const int lane = visit->calls ? visit->lane : visit->greeting->lane();
-  const bool ours = peer >= 0 && peer < options_.size && is_wanted(peer) && lane >= kPointToPointLane &&
-                    lane < options_.lanes && (visit->calls || peer > options_.rank);
+  const int channel = visit->calls ? visit->channel : visit->greeting->lane();
+  const bool ours = peer >= 0 && peer < options_.size && is_wanted(peer) &&
+                    channel >= kPointToPointLane && channel < channels_ &&
+                    (visit->calls || peer > options_.rank);
   if (!ours) return drop(visit);
-  auto& link = links_[slot(peer, lane)];
+  auto& link = links_[slot(peer, channel)];
   if (!link) ++standing_;
   // A second connection replaces the first: its caller has given that one up.
   visit->socket.non_blocking(true);

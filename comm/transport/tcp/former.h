@@ -25,7 +25,7 @@ struct Visit {
   std::vector<std::uint8_t> incoming;
   std::vector<std::uint8_t> outgoing;
   int peer = -1;  // of outgoing ones; who it is turns out later for the others
-  int lane = 0;
+  int channel = 0;
   bool calls = false;
   bool over = false;
 };
@@ -40,7 +40,7 @@ class Former {
   using VisitPtr = std::shared_ptr<Visit>;
 
   void accept();
-  void dial(int peer, int lane);
+  void dial(int peer, int channel);
   void redial(const VisitPtr& visit, const std::string& why);
   void greet(const VisitPtr& visit);
   void listen(const VisitPtr& visit);
@@ -51,7 +51,7 @@ class Former {
   void drop_oldest_stranger();
   void fail_with(std::exception_ptr error);
   void watch();
-  std::size_t slot(int peer, int lane) const;
+  std::size_t slot(int peer, int channel) const;
   bool is_wanted(int peer) const;
   std::string missing() const;
   template <class Body>
@@ -64,6 +64,7 @@ class Former {
   asio::steady_timer deadline_;
   asio::steady_timer ticker_;
   asio::steady_timer pause_;  // after accept() failed, for want of descriptors say
+  int channels_;              // of a pair of ranks, beside the point-to-point one
   std::vector<std::shared_ptr<asio::ip::tcp::socket>> links_;
   std::vector<std::string> troubles_;  // last one per peer
   std::list<VisitPtr> visitors_;       // accepted, greeting unfinished, oldest first

@@ -6,8 +6,10 @@ namespace weft::comm::tcp {
 
 namespace {
 
-std::uint32_t check_of(const FrameHeader& header) {
-  constexpr std::size_t kSkipped = offsetof(FrameHeader, tag);
+// The kind is mixed in, and what follows the check itself.
+template <class Header>
+std::uint32_t check_of(const Header& header) {
+  constexpr std::size_t kSkipped = sizeof header.kind + sizeof header.check;
   const auto* bytes = reinterpret_cast<const std::byte*>(&header);
   const std::uint64_t hash = XXH3_64bits_withSeed(bytes + kSkipped, sizeof header - kSkipped,
                                                   static_cast<std::uint32_t>(header.kind));
@@ -30,9 +32,34 @@ FrameHeader make_header(FrameKind kind, const FrameTag& tag, const void* data, s
   return header;
 }
 
+FrameHeader make_announcement(const FrameTag& tag, std::size_t bytes) {
+  FrameHeader header;
+  header.kind = FrameKind::announced;
+  header.tag = tag;
+  header.bytes = bytes;
+  header.check = check_of(header);
+  return header;
+}
+
+SegmentHeader make_segment(std::uint64_t frame, std::size_t offset, const void* data,
+                           std::size_t bytes) {
+  SegmentHeader header;
+  header.frame = frame;
+  header.offset = offset;
+  header.bytes = bytes;
+  header.payload_hash = hash_of(data, bytes);
+  header.check = check_of(header);
+  return header;
+}
+
 bool is_sound(const FrameHeader& header) {
-  const bool known = header.kind == FrameKind::data || header.kind == FrameKind::goodbye;
+  const bool known = header.kind == FrameKind::data || header.kind == FrameKind::announced ||
+                     header.kind == FrameKind::goodbye;
   return known && header.check == check_of(header);
+}
+
+bool is_sound(const SegmentHeader& header) {
+  return header.kind == FrameKind::segment && header.check == check_of(header);
 }
 
 }  // namespace weft::comm::tcp

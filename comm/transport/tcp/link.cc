@@ -19,97 +19,91 @@ const std::byte kNothing{};  // where empty frames "are"
 }  // namespace
 
 TcpLink::TcpLink(int peer, int fd, std::string name, std::uint64_t& bytes_moved)
-    : peer_(peer),
-      fd_(fd),
-      name_(std::move(name)),
-      bytes_moved_(bytes_moved),
-      buffer_(kBufferBytes) {}
-
-TcpLink::~TcpLink() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
-void TcpLink::lost(const std::string& how) {
-  throw LinkLost(peer_, fmt::format("{} {}", name_, how));
-}
-
-void TcpLink::refuse_own(const char* call, int error) const {
-  const bool own = error == EFAULT || error == ENOMEM || error == ENOBUFS || error == EINVAL ||
-                   error == EBADF || error == ENOTSOCK;
-  if (!own) return;
-  fail<IoError>("{} on the connection to {} failed on this side ({}){}", call, name_,
-                std::strerror(error),
-                error == EFAULT ? ": is the buffer still mapped, and as long as said?" : "");
-}
+    : socket_(peer, fd, std::move(name), bytes_moved), buffer_(kBufferBytes) {}
 
 // --- Sending.
 
 void TcpLink::start_send(const FrameTag& tag, const void* data, Bytes bytes) {
   WEFT_ASSERT(!sending_, "one send at a time");
   send_header_ = make_header(FrameKind::data, tag, data, bytes.size());
+  begin_send(data, bytes.size());
+}
+
+void TcpLink::start_announce(const FrameTag& tag, Bytes bytes) {
+  WEFT_ASSERT(!sending_, "one send at a time");
+  send_header_ = make_announcement(tag, bytes.size());
+  begin_send(nullptr, 0);
+}
+
+void TcpLink::begin_send(const void* data, std::size_t bytes) {
   send_data_ = static_cast<const std::byte*>(data);
+  send_bytes_ = bytes;
   sent_ = 0;
   sending_ = true;
-  writable_ = true;
+  socket_.set_ready(socket_.readable(), true);
   push();
 }
 
 bool TcpLink::poll_send() {
-  if (sending_ && writable_) push();
+  if (sending_ && socket_.writable()) push();
   return !sending_;
 }
 
 void TcpLink::push() {
-  const std::size_t total = kHeader + send_header_.bytes;
   iovec parts[2];
   std::size_t count = 0;
   if (sent_ < kHeader) {
     parts[count++] = {reinterpret_cast<std::byte*>(&send_header_) + sent_, kHeader - sent_};
   }
   const std::size_t payload_sent = sent_ > kHeader ? sent_ - kHeader : 0;
-  if (send_header_.bytes > payload_sent) {
+  if (send_bytes_ > payload_sent) {
     parts[count++] = {const_cast<std::byte*>(send_data_) + payload_sent,
-                      send_header_.bytes - payload_sent};
+                      send_bytes_ - payload_sent};
   }
-  msghdr message{};
-  message.msg_iov = parts;
-  message.msg_iovlen = count;
-  ssize_t n = -1;
-  do {
-    n = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-  } while (n < 0 && errno == EINTR);
-  if (n < 0) {
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return;
-    const int error = errno;
-    refuse_own("sending", error);
+  int broken = 0;
+  const long n = socket_.send(parts, count, broken);
+  if (broken != 0) {
     hangup_known_ = false;
     if (!receiving_) look_at_hangup();  // it may have said why
-    lost(fmt::format("cannot be reached any more ({})", std::strerror(error)));
+    socket_.lost(fmt::format("cannot be reached any more ({})", std::strerror(broken)));
   }
+  if (n < 0) return;
   sent_ += static_cast<std::size_t>(n);
-  bytes_moved_ += static_cast<std::uint64_t>(n);
-  if (sent_ == total) sending_ = false;
+  if (sent_ == kHeader + send_bytes_) sending_ = false;
 }
 
 // --- Receiving.
 
 void TcpLink::start_recv(const FrameTag& tag, void* into, Bytes bytes, bool view_allowed) {
-  WEFT_ASSERT(!receiving_, "one receive at a time");
   WEFT_ASSERT(into != nullptr || always_views(bytes), "large frames need a place");
-  receiving_ = true;
-  readable_ = true;
-  header_open_ = false;
-  recv_tag_ = tag;
+  begin_recv(FrameKind::data, tag, bytes.size());
   into_ = static_cast<std::byte*>(into);
   recv_bytes_ = bytes.size();
   view_allowed_ = view_allowed;
+}
+
+void TcpLink::start_recv_announced(const FrameTag& tag, Bytes bytes) {
+  begin_recv(FrameKind::announced, tag, bytes.size());
+  into_ = nullptr;
+  recv_bytes_ = 0;
+  view_allowed_ = true;
+}
+
+void TcpLink::begin_recv(FrameKind kind, const FrameTag& tag, std::size_t bytes) {
+  WEFT_ASSERT(!receiving_, "one receive at a time");
+  receiving_ = true;
+  socket_.set_ready(true, socket_.writable());
+  header_open_ = false;
+  recv_kind_ = kind;
+  recv_tag_ = tag;
+  expected_bytes_ = bytes;
   received_ = 0;
   arrived_ = nullptr;
 }
 
 const void* TcpLink::poll_recv() {
   if (arrived_ != nullptr) return arrived_;
-  if (!readable_ && buffered() == 0) return nullptr;
+  if (!socket_.readable() && buffered() == 0) return nullptr;
   if (recv_bytes_ > kSmallBytes ? read_large() : read_small()) {
     const std::byte* payload = into_;
     const bool small = recv_bytes_ <= kSmallBytes;
@@ -119,7 +113,7 @@ const void* TcpLink::poll_recv() {
           "{}: the checksum of a frame of {} bytes is wrong: bytes changed on the way; check "
           "memory "
           "and network of both hosts",
-          name_, recv_bytes_);
+          socket_.name(), recv_bytes_);
     }
     if (small && !view_allowed_ && recv_bytes_ > 0) std::memcpy(into_, payload, recv_bytes_);
     arrived_ = small && view_allowed_ ? payload : into_;
@@ -186,12 +180,15 @@ bool TcpLink::read_large() {
 void TcpLink::open_header() {
   std::memcpy(&recv_header_, buffer_.data() + head_, kHeader);
   if (!is_sound(recv_header_)) {
-    fail<Corrupt>("{}: what came is no frame header: bytes changed on the way", name_);
+    fail<Corrupt>("{}: what came is no frame header: bytes changed on the way", socket_.name());
   }
-  if (recv_header_.kind == FrameKind::goodbye) lost("has left: its communicator was destroyed");
-  if (!(recv_header_.tag == recv_tag_) || recv_header_.bytes != recv_bytes_) {
-    throw FrameMismatch(peer_, recv_tag_, Bytes(static_cast<std::int64_t>(recv_bytes_)),
-                        recv_header_.tag, Bytes(static_cast<std::int64_t>(recv_header_.bytes)));
+  if (recv_header_.kind == FrameKind::goodbye)
+    socket_.lost("has left: its communicator was destroyed");
+  if (recv_header_.kind != recv_kind_ || !(recv_header_.tag == recv_tag_) ||
+      recv_header_.bytes != expected_bytes_) {
+    throw FrameMismatch(socket_.peer(), recv_tag_,
+                        Bytes(static_cast<std::int64_t>(expected_bytes_)), recv_header_.tag,
+                        Bytes(static_cast<std::int64_t>(recv_header_.bytes)));
   }
   header_open_ = true;
 }
@@ -212,26 +209,13 @@ bool TcpLink::fill(std::size_t wanted) {
 
 // Bytes received, or -1 if there are none now.
 long TcpLink::receive(void* a, std::size_t a_bytes, void* b, std::size_t b_bytes) {
-  iovec parts[2] = {{a, a_bytes}, {b, b_bytes}};
-  msghdr message{};
-  message.msg_iov = parts;
-  message.msg_iovlen = b_bytes > 0 ? 2 : 1;
-  ssize_t n = -1;
-  do {
-    n = ::recvmsg(fd_, &message, MSG_DONTWAIT);
-  } while (n < 0 && errno == EINTR);
-  if (n > 0) {
-    bytes_moved_ += static_cast<std::uint64_t>(n);
-    return n;
+  const iovec parts[2] = {{a, a_bytes}, {b, b_bytes}};
+  const long n = socket_.receive(parts, b_bytes > 0 ? 2 : 1);
+  if (n == 0) {
+    socket_.lost(header_open_ ? "closed its connection in the middle of a frame"
+                              : "closed its connection");
   }
-  if (n == 0)
-    lost(header_open_ ? "closed its connection in the middle of a frame" : "closed its connection");
-  if (errno != EAGAIN && errno != EWOULDBLOCK) {
-    refuse_own("receiving", errno);
-    lost(fmt::format("lost its connection ({})", std::strerror(errno)));
-  }
-  readable_ = false;
-  return -1;
+  return n;
 }
 
 void TcpLink::look_at_hangup() {
@@ -242,15 +226,16 @@ void TcpLink::look_at_hangup() {
     head_ = 0;
   }
   while (tail_ < buffer_.size()) {
-    ssize_t n = ::recv(fd_, buffer_.data() + tail_, buffer_.size() - tail_, MSG_DONTWAIT);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+    ssize_t n = ::recv(fd(), buffer_.data() + tail_, buffer_.size() - tail_, MSG_DONTWAIT);
+    const int error = errno;
+    if (n < 0 && error == EINTR) continue;
+    if (n < 0 && (error == EAGAIN || error == EWOULDBLOCK)) return;
     if (n <= 0) {
-      if (n < 0) refuse_own("receiving", errno);
+      if (n < 0) socket_.refuse_own("receiving", error);
       hangup_known_ = true;
       if (buffered() > 0) return;  // whoever asks for these frames learns the rest
-      lost(n == 0 ? "closed its connection"
-                  : fmt::format("lost its connection ({})", std::strerror(errno)));
+      socket_.lost(n == 0 ? "closed its connection"
+                          : fmt::format("lost its connection ({})", std::strerror(error)));
     }
     tail_ += static_cast<std::size_t>(n);
   }
@@ -260,25 +245,18 @@ void TcpLink::look_at_hangup() {
 // --- The end.
 
 void TcpLink::leave() {
-  if (fd_ < 0) return;
+  if (!socket_.open()) return;
   if (sending_ || receiving_) return sever();
   const FrameHeader header = make_header(FrameKind::goodbye, FrameTag{}, nullptr, 0);
   [[maybe_unused]] const ssize_t n =
-      ::send(fd_, &header, sizeof header, MSG_NOSIGNAL | MSG_DONTWAIT);
-  ::shutdown(fd_, SHUT_WR);
-  // Closing with unread bytes would reset the connection and could take back what we sent.
-  for (int k = 0; k < 64; ++k) {
-    if (::recv(fd_, buffer_.data(), buffer_.size(), MSG_DONTWAIT) <= 0) break;
-  }
-  ::close(std::exchange(fd_, -1));
+      ::send(fd(), &header, sizeof header, MSG_NOSIGNAL | MSG_DONTWAIT);
+  socket_.close_gently();
 }
 
 void TcpLink::sever() {
   sending_ = receiving_ = false;
   arrived_ = nullptr;
-  if (fd_ < 0) return;
-  ::shutdown(fd_, SHUT_RDWR);
-  ::close(std::exchange(fd_, -1));
+  socket_.close_now();
 }
 
 }  // namespace weft::comm::tcp

@@ -7,7 +7,9 @@
 #include <cerrno>
 #include <cstring>
 
+#include "comm/transport/tcp/bulk.h"
 #include "comm/transport/tcp/link.h"
+#include "comm/transport/tcp/striped.h"
 #include "kernels/base/check.h"
 
 namespace weft::comm::tcp {
@@ -25,16 +27,14 @@ class TcpMesh final : public Mesh {
         lanes_(connections.lanes),
         names_(connections.names),
         wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-    const auto per_peer = static_cast<std::size_t>(lanes_) + 1;
-    links_.resize(connections.sockets.size());
-    for (std::size_t i = 0; i < links_.size(); ++i) {
-      if (connections.sockets[i] < 0) continue;
-      const auto peer = static_cast<int>(i / per_peer);
-      links_[i] = std::make_unique<TcpLink>(peer, connections.sockets[i],
-                                            names_[static_cast<std::size_t>(peer)], bytes_moved_);
-      open_.push_back(links_[i].get());
+    links_.resize(static_cast<std::size_t>(size_) * (static_cast<std::size_t>(lanes_) + 1));
+    for (int peer = 0; peer < size_; ++peer) {
+      if (peer == rank_) continue;
+      for (int lane = kPointToPointLane; lane < lanes_; ++lane) {
+        links_[slot(peer, lane)] = make_link(connections, peer, lane);
+      }
     }
-    polled_.resize(open_.size() + 2);
+    polled_.resize(own_.size() + bulk_.size() + 2);
     if (wake_ < 0) fail<IoError>("eventfd: {}", std::strerror(errno));
   }
   ~TcpMesh() override {
@@ -46,18 +46,18 @@ class TcpMesh final : public Mesh {
   int size() const override { return size_; }
   int lanes() const override { return lanes_; }
   Link& link(int peer, int lane) override {
-    const auto index = static_cast<std::size_t>(peer * (lanes_ + 1) + lane + 1);
+    const std::size_t index = slot(peer, lane);
     WEFT_ASSERT(index < links_.size() && links_[index], "no such link");
     return *links_[index];
   }
 
   void refresh() override {
     int pending = 0;
-    for (TcpLink* link : open_) {
-      if (!link->wants_read() && !link->wants_write()) continue;
+    each_connection([&](auto& connection) {
+      if (!connection.wants_read() && !connection.wants_write()) return;
       ++pending;
-      link->set_ready(true, true);
-    }
+      connection.set_ready(true, true);
+    });
     if (pending > kAskedOneByOne) ask(std::chrono::milliseconds(0), false);
   }
 
@@ -71,42 +71,82 @@ class TcpMesh final : public Mesh {
   void watch(int fd) override { watched_ = fd; }
 
   void leave() override {
-    for (TcpLink* link : open_) link->leave();
-    open_.clear();
+    // The own connections say goodbye, before a bulk one closes.
+    bool busy = false;
+    for (const TcpLink* link : own_) busy |= link->busy();
+    for (const Bulk* bulk : bulk_) busy |= bulk->wants_read() || bulk->wants_write();
+    if (busy) return sever();
+    each_connection([](auto& connection) { connection.leave(); });
+    forget();
   }
   void sever() override {
-    for (TcpLink* link : open_) link->sever();
-    open_.clear();
+    each_connection([](auto& connection) { connection.sever(); });
+    forget();
   }
 
   std::uint64_t bytes_moved() const override { return bytes_moved_; }
   std::string describe(int peer) const override { return names_[static_cast<std::size_t>(peer)]; }
 
  private:
-  void ask(std::chrono::milliseconds timeout, bool notices_hangups) {
-    for (std::size_t i = 0; i < open_.size(); ++i) {
-      const TcpLink& link = *open_[i];
-      short events = 0;
-      if (link.wants_read()) events |= POLLIN;
-      if (link.wants_write()) events |= POLLOUT;
-      if (notices_hangups && !link.hangup_known()) events |= POLLRDHUP;
-      polled_[i] = {events == 0 ? -1 : link.fd(), events, 0};
+  std::size_t slot(int peer, int lane) const {
+    return static_cast<std::size_t>(peer * (lanes_ + 1) + lane + 1);
+  }
+
+  std::unique_ptr<Link> make_link(const Connections& connections, int peer, int lane) {
+    const int channels = channels_of(lanes_, connections.connections);
+    const std::string& name = names_[static_cast<std::size_t>(peer)];
+    const auto socket_of = [&](int channel) {
+      return connections.sockets[static_cast<std::size_t>(peer * (channels + 1) + channel + 1)];
+    };
+    if (socket_of(lane) < 0) return nullptr;  // a peer that is reached in another way
+    auto own = std::make_unique<TcpLink>(peer, socket_of(lane), name, bytes_moved_);
+    own_.push_back(own.get());
+    const int bulk_count = lane == kPointToPointLane ? 0 : bulk_of(connections.connections);
+    if (bulk_count == 0) return own;
+    std::vector<std::unique_ptr<Bulk>> bulk;
+    for (int k = 0; k < bulk_count; ++k) {
+      const int channel = bulk_channel(lanes_, connections.connections, lane, k);
+      bulk.push_back(std::make_unique<Bulk>(peer, socket_of(channel), name, bytes_moved_));
+      bulk_.push_back(bulk.back().get());
     }
-    polled_[open_.size()] = {notices_hangups ? wake_ : -1, POLLIN, 0};
-    polled_[open_.size() + 1] = {notices_hangups ? watched_ : -1, POLLIN, 0};
-    const auto count = static_cast<nfds_t>(open_.size() + 2);
-    if (::poll(polled_.data(), count, static_cast<int>(timeout.count())) < 0) {
-      for (TcpLink* link : open_) link->set_ready(true, true);  // interrupted: look everywhere
+    return std::make_unique<StripedLink>(std::move(own), std::move(bulk));
+  }
+
+  template <class Body>
+  void each_connection(Body&& body) {
+    for (TcpLink* link : own_) body(*link);
+    for (Bulk* bulk : bulk_) body(*bulk);
+  }
+  void forget() {
+    own_.clear();
+    bulk_.clear();
+  }
+
+  void ask(std::chrono::milliseconds timeout, bool notices_hangups) {
+    std::size_t count = 0;
+    each_connection([&](const auto& connection) {
+      short events = 0;
+      if (connection.wants_read()) events |= POLLIN;
+      if (connection.wants_write()) events |= POLLOUT;
+      if (notices_hangups && !connection.hangup_known()) events |= POLLRDHUP;
+      polled_[count++] = {events == 0 ? -1 : connection.fd(), events, 0};
+    });
+    polled_[count] = {notices_hangups ? wake_ : -1, POLLIN, 0};
+    polled_[count + 1] = {notices_hangups ? watched_ : -1, POLLIN, 0};
+    if (::poll(polled_.data(), count + 2, static_cast<int>(timeout.count())) < 0) {
+      // Interrupted: look everywhere.
+      each_connection([](auto& connection) { connection.set_ready(true, true); });
       return;
     }
     constexpr short kBroken = POLLERR | POLLHUP | POLLRDHUP | POLLNVAL;
-    for (std::size_t i = 0; i < open_.size(); ++i) {
-      const short found = polled_[i].revents;
+    std::size_t i = 0;
+    each_connection([&](auto& connection) {
+      const short found = polled_[i++].revents;
       const bool broken = (found & kBroken) != 0;
-      open_[i]->set_ready(broken || (found & POLLIN) != 0, broken || (found & POLLOUT) != 0);
-      if (broken && notices_hangups && !open_[i]->wants_read()) open_[i]->look_at_hangup();
-    }
-    if (polled_[open_.size()].revents != 0) {
+      connection.set_ready(broken || (found & POLLIN) != 0, broken || (found & POLLOUT) != 0);
+      if (broken && notices_hangups && !connection.wants_read()) connection.look_at_hangup();
+    });
+    if (polled_[count].revents != 0) {
       std::uint64_t count_of_wakes = 0;
       [[maybe_unused]] const ssize_t n = ::read(wake_, &count_of_wakes, sizeof count_of_wakes);
     }
@@ -119,8 +159,9 @@ class TcpMesh final : public Mesh {
   int wake_;
   int watched_ = -1;
   std::uint64_t bytes_moved_ = 0;
-  std::vector<std::unique_ptr<TcpLink>> links_;
-  std::vector<TcpLink*> open_;
+  std::vector<std::unique_ptr<Link>> links_;
+  std::vector<TcpLink*> own_;
+  std::vector<Bulk*> bulk_;
   std::vector<pollfd> polled_;
 };
 

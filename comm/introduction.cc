@@ -1,0 +1,42 @@
+#include "comm/introduction.h"
+
+#include <nlohmann/json.hpp>
+
+#include "kernels/base/error.h"
+
+namespace weft::comm {
+
+Blob encode(const Introduction& mine) {
+  const nlohmann::json json = {
+      {"rank", mine.member.job_rank},    {"host", mine.member.host},
+      {"pid", mine.member.pid},          {"address", mine.endpoint.address},
+      {"port", mine.endpoint.port},      {"lanes", mine.lanes},
+      {"connections", mine.connections}, {"transport", mine.transport},
+      {"locality", mine.locality}};
+  const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return {text.begin(), text.end()};
+}
+
+Introduction decode_introduction(std::span<const std::uint8_t> bytes) {
+  try {
+    const auto json = nlohmann::json::parse(bytes.begin(), bytes.end());
+    Introduction theirs;
+    theirs.member.job_rank = json.at("rank").get<int>();
+    theirs.member.host = json.at("host").get<std::string>();
+    theirs.member.pid = json.at("pid").get<std::int64_t>();
+    theirs.endpoint.address = json.at("address").get<std::string>();
+    theirs.endpoint.port = json.at("port").get<std::uint16_t>();
+    theirs.lanes = json.at("lanes").get<int>();
+    theirs.connections = json.at("connections").get<int>();
+    theirs.transport = json.at("transport").get<int>();
+    theirs.locality = json.at("locality").get<Locality>();
+    return theirs;
+  } catch (const nlohmann::json::exception& error) {
+    fail<Corrupt>(
+        "connect: a rank's introduction cannot be read ({}); do all ranks run the same "
+        "version of weft?",
+        error.what());
+  }
+}
+
+}  // namespace weft::comm

@@ -1,0 +1,30 @@
+// A few of the chaos runs (chaos_main.cc); run that by hand for a thousand.
+#include <gtest/gtest.h>
+
+#include "tests/support/shell.h"
+
+namespace weft::comm {
+namespace {
+
+void expect_calm(const std::string& options) {
+  const auto ran = tests::shell(tests::binary("chaos_main") + " " + options, 240);
+  EXPECT_EQ(ran.exit_code, 0) << options << ":\n" << ran.output;
+}
+
+TEST(Chaos, KilledRanksAreNamedOverTcp) {
+  expect_calm("--transport tcp --runs 20 --within-ms 2000");
+}
+TEST(Chaos, KilledRanksAreNamedOverSeveralConnections) {
+  expect_calm("--transport tcp --connections 3 --runs 10 --seed 100 --within-ms 2000");
+}
+TEST(Chaos, KilledRanksAreNamedOverSharedMemory) {
+  expect_calm("--transport shm --runs 20 --within-ms 2000");
+}
+// Found by its silence: six heartbeats of 500 ms, the window for the verdict, and some time to say
+// so.
+TEST(Chaos, AStoppedRankIsToldFromADeadOne) {
+  expect_calm("--transport tcp --signal stop --runs 2 --within-ms 5000");
+}
+
+}  // namespace
+}  // namespace weft::comm
