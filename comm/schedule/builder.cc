@@ -102,10 +102,46 @@ struct Reader {
   std::int32_t next;
 };
 
+// Runs of cells that every step touches as a whole or not at all, numbered: with few steps over
+// many chunks (halving and doubling among thousands of ranks) there are far fewer of them than
+// cells.
+class Regions {
+ public:
+  Regions(const CellMap& map, const Schedule& schedule) : size_(map.size()) {
+    std::size_t ends = 0;
+    for (const Step& step : schedule.steps) ends += 6 + 2 * step.operands.size();
+    if (ends >= static_cast<std::size_t>(map.size())) return;  // as many regions as cells
+    starts_.reserve(ends + 2);
+    starts_ = {0, map.size()};
+    for (const Step& step : schedule.steps) {
+      for_each_range(map, step, [&](std::int32_t first, std::int32_t count, bool) {
+        starts_.push_back(first);
+        starts_.push_back(first + count);
+      });
+    }
+    std::sort(starts_.begin(), starts_.end());
+    starts_.erase(std::unique(starts_.begin(), starts_.end()), starts_.end());
+    size_ = static_cast<std::int32_t>(starts_.size());
+  }
+
+  std::int32_t size() const { return size_; }
+  // The region that begins at this cell.
+  std::int32_t at(std::int32_t cell) const {
+    if (starts_.empty()) return cell;
+    return static_cast<std::int32_t>(std::lower_bound(starts_.begin(), starts_.end(), cell) -
+                                     starts_.begin());
+  }
+
+ private:
+  std::vector<std::int32_t> starts_;  // empty: every cell is a region
+  std::int32_t size_;
+};
+
 // Adds to every step's `after` what it conflicts with when used in place, or out of place.
 void add_dependencies(Schedule& schedule, bool in_place) {
   const CellMap map(schedule, in_place);
-  std::vector<Cell> cells(static_cast<std::size_t>(map.size()));
+  const Regions regions(map, schedule);
+  std::vector<Cell> cells(static_cast<std::size_t>(regions.size()));
   std::vector<Reader> readers;
   std::vector<StepId> seen(schedule.steps.size(), -1);  // the last step that depends on this one
   StepId id = 0;
@@ -116,15 +152,21 @@ void add_dependencies(Schedule& schedule, bool in_place) {
       seen[static_cast<std::size_t>(on)] = id;
       step.after.push_back(on);
     };
+    const auto for_each_region = [&](auto&& visit) {
+      for_each_range(map, step, [&](std::int32_t first, std::int32_t count, bool writes) {
+        const std::int32_t end = regions.at(first + count);
+        for (std::int32_t i = regions.at(first); i < end; ++i) visit(i, writes);
+      });
+    };
     // First look, then record: a step that reads and writes one cell does not wait for itself.
-    for_each_access(map, step, [&](std::int32_t index, bool writes) {
+    for_each_region([&](std::int32_t index, bool writes) {
       const Cell& cell = cells[static_cast<std::size_t>(index)];
       if (!writes || cell.readers < 0) return depend(cell.writer);
       for (std::int32_t r = cell.readers; r >= 0; r = readers[static_cast<std::size_t>(r)].next) {
         depend(readers[static_cast<std::size_t>(r)].step);  // who waited for the writer
       }
     });
-    for_each_access(map, step, [&](std::int32_t index, bool writes) {
+    for_each_region([&](std::int32_t index, bool writes) {
       Cell& cell = cells[static_cast<std::size_t>(index)];
       if (writes) {
         cell = {id, -1};

@@ -26,18 +26,25 @@ class CellMap {
   std::int32_t size_ = 0;
 };
 
-// Calls visit(cell, writes) for every cell that a step touches; a cell read and written comes
-// twice, read first. A copy of memory onto itself touches nothing.
+// Calls visit(first, count, writes) for every run of cells that a step touches; a run read and
+// written comes twice, read first. A copy of memory onto itself touches nothing.
 template <class Visit>
-void for_each_access(const CellMap& cells, const Step& step, Visit&& visit) {
+void for_each_range(const CellMap& cells, const Step& step, Visit&& visit) {
   const auto all = [&](Slice slice, bool writes) {
-    const std::int32_t first = cells.first(slice);
-    for (std::int32_t i = 0; i < slice.count; ++i) visit(first + i, writes);
+    visit(cells.first(slice), slice.count, writes);
   };
   if (step.kind == StepKind::copy && cells.first(step.from) == cells.first(step.to)) return;
   if (reads_from(step.kind)) all(step.from, false);
   for (const Slice& operand : step.operands) all(operand, false);
   if (step.kind != StepKind::send && step.to.count > 0) all(step.to, true);
+}
+
+// The same, cell by cell: visit(cell, writes).
+template <class Visit>
+void for_each_access(const CellMap& cells, const Step& step, Visit&& visit) {
+  for_each_range(cells, step, [&](std::int32_t first, std::int32_t count, bool writes) {
+    for (std::int32_t i = 0; i < count; ++i) visit(first + i, writes);
+  });
 }
 
 }  // namespace weft::comm

@@ -220,6 +220,7 @@ Found run(const Options& options, unsigned seed) {
       Clock::now() + microseconds(random() % static_cast<unsigned>(options.last_moment_ms * 1000));
   if (children[index].says("thrown ", moment)) {
     found.complaints.push_back(fmt::format("failed by itself:\n{}", children[index].said()));
+    return found;
   }
   const pid_t victim_pid = children[index].pid();
   const long long killed_us = now_us();
