@@ -38,7 +38,7 @@ void check(const ConnectOptions& options) {
          "a positive time");
   demand(options.operation_timeout.count() > 0, "operation_timeout",
          options.operation_timeout.count(), "a positive time");
-  check_algorithm(options.algorithm, fmt::format("rank {}: connect", options.rank));
+  parse_wishes(options.algorithm, fmt::format("rank {}: connect", options.rank));
   if (options.world_size == 1) return;
   demand(options.store_port >= 1 && options.store_port <= 65535, "store_port", options.store_port,
          "1 to 65535");
@@ -186,7 +186,7 @@ Settings StoreHome::settings_for(const std::vector<Introduction>& all, const Mes
   Settings settings;
   settings.lanes = options_.lanes;
   settings.algorithm = options_.algorithm;
-  if (mesh.memory() != nullptr) settings.costs = kMemoryCosts;
+  if (mesh.memory() != nullptr) settings.medium = Medium::memory;
   settings.engine.operation_timeout = options_.operation_timeout;
   settings.trace = trace_options(options_);
   std::vector<Locality> localities;
@@ -197,7 +197,7 @@ Settings StoreHome::settings_for(const std::vector<Introduction>& all, const Mes
   }
   settings.engine.crowded = on_this_machine > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
   settings.hosts = std::make_shared<const HostMap>(make_host_map(localities));
-  if (settings.hosts->hosts.size() > 1) settings.costs = kNetworkCosts;
+  if (settings.hosts->hosts.size() > 1) settings.medium = Medium::network;
   return settings;
 }
 

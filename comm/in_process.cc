@@ -65,7 +65,7 @@ std::vector<Communicator> make_in_process(int world_size, const trace::Options& 
   std::vector<Member> members;
   for (int r = 0; r < world_size; ++r) members.push_back({r, this_host(), getpid()});
   Settings settings;
-  settings.costs = kMemoryCosts;
+  settings.medium = Medium::memory;
   settings.hosts = std::move(hosts);
   settings.trace = trace;
   settings.engine.crowded =
