@@ -8,6 +8,7 @@
 #include <map>
 
 #include "comm/algorithms/algorithms.h"
+#include "comm/planner.h"
 #include "launcher/job/launch_error.h"
 
 namespace weft::launcher {
@@ -55,6 +56,19 @@ CLI::Validator one_of(Names names) {
     return fmt::format("'{}' is not a choice; choose one of: {}", value, joined(names));
   });
   validator.description("{" + joined(names) + "}");
+  return validator;
+}
+
+CLI::Validator algorithm_wishes() {
+  CLI::Validator validator;
+  validator.operation([](std::string& value) -> std::string {
+    try {
+      comm::parse_wishes(value, "--algorithm");
+      return {};
+    } catch (const InvalidArgument& error) {
+      return error.what();
+    }
+  });
   return validator;
 }
 
@@ -113,8 +127,13 @@ void declare_run_options(CLI::App& app, RunOptions& o) {
       ->check(one_of({"auto", "tcp"}));
   app.add_option("--interface", o.interface,
                  "Network interface or address for the data (default: the one towards node 0)");
-  app.add_option("--algorithm", o.algorithm, "Collective algorithm (default: auto)")
-      ->check(one_of(algorithm_names()));
+  app.add_option("--algorithm", o.algorithm,
+                 "Collective algorithm (default: auto): " + joined(algorithm_names()) +
+                     "; or by collective: all_reduce=ring,broadcast=tree")
+      ->check(algorithm_wishes());
+  app.add_option("--tuning", o.tuning,
+                 "What choices are made from: a file of weft tune, or none for what is built in "
+                 "(default: your own file, if there is one)");
   app.add_option("--flight-recorder,--flight_recorder", o.flight_recorder,
                  "Directory where ranks dump their last operations on failures and SIGUSR2 (see "
                  "weft trace --help)");
