@@ -229,7 +229,7 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
       std::move(mesh), make_store_supervisor(job_, name, whole_job, std::move(members), rank),
       std::make_shared<StoreHome>(job_, options_, address_, tuning_), settings);
   impl->name = name;
-  if (host) impl->symmetric = std::make_shared<SymmetricHeap>(host);
+  impl->host = host;
   open_trace(*impl, job_->identity().job_id);
   job_->enlist(impl->engine.get());
   impl->before_close = [job = job_, engine = impl->engine.get()] { job->dismiss(engine); };

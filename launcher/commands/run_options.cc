@@ -123,8 +123,10 @@ void declare_job_options(CLI::App& app, RunOptions& o) {
 void declare_run_options(CLI::App& app, RunOptions& o) {
   app.option_defaults()->always_capture_default();
   declare_job_options(app, o);
-  app.add_option("--transport", o.transport, "What carries the data (default: auto)")
-      ->check(one_of({"auto", "tcp"}));
+  app.add_option(
+         "--transport", o.transport,
+         "What carries the data: auto is shared memory inside a host, tcp between (default: auto)")
+      ->check(one_of({"auto", "shm", "tcp"}));
   app.add_option("--interface", o.interface,
                  "Network interface or address for the data (default: the one towards node 0)");
   app.add_option("--algorithm", o.algorithm,

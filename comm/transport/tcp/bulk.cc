@@ -57,8 +57,10 @@ void Bulk::pull(Incoming& incoming) {
       n = socket_.receive(&part, 1);
     }
     if (n == 0) {
-      hangup_known_ = true;
-      socket_.lost("closed a connection in the middle of a frame");
+      hangup_known_ = ended_ = true;
+      const bool inside = header_open_ || header_got_ > 0;
+      if (inside) socket_.lost("closed a connection in the middle of a frame");
+      return;  // the rest may have come on the others: a peer that is done closes them all
     }
     if (n < 0) return;
     const std::size_t of_payload = std::min(static_cast<std::size_t>(n), left);

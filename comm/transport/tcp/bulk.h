@@ -35,9 +35,13 @@ class Bulk {
   // Takes the segments of `incoming` that are there, straight into place; leaves those of later
   // frames alone. Corrupt and LinkLost as links throw them.
   void pull(Incoming& incoming);
+  bool ended() const { return ended_; }  // the peer has closed its side, and all that came is taken
+  [[noreturn]] void lost() const {
+    socket_.lost("closed its connections in the middle of a frame");
+  }
 
   int fd() const { return socket_.fd(); }
-  bool wants_read() const { return reading_ && !parked_; }
+  bool wants_read() const { return reading_ && !parked_ && !ended_; }
   bool wants_write() const { return !idle(); }
   void set_reading(bool reading) {
     reading_ = reading;
@@ -65,6 +69,7 @@ class Bulk {
   std::size_t sent_ = 0;  // header included
 
   bool reading_ = false;
+  bool ended_ = false;
   bool parked_ = false;  // what comes next belongs to a later frame
   SegmentHeader header_;
   std::size_t header_got_ = 0;

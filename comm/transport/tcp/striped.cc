@@ -103,8 +103,14 @@ const void* StripedLink::poll_recv() {
     announced_ = true;
     for (const auto& bulk : bulk_) bulk->set_reading(true);
   }
-  for (const auto& bulk : bulk_) bulk->pull(incoming_);
-  return incoming_.missing == 0 ? incoming_.into : nullptr;
+  bool all_ended = true;
+  for (const auto& bulk : bulk_) {
+    bulk->pull(incoming_);
+    all_ended &= bulk->ended();
+  }
+  if (incoming_.missing == 0) return incoming_.into;
+  if (all_ended) bulk_.front()->lost();
+  return nullptr;
 }
 
 void StripedLink::finish_recv() {
