@@ -9,6 +9,7 @@
 
 #include "comm/algorithms/algorithms.h"
 #include "comm/planner.h"
+#include "kernels/base/error.h"
 #include "launcher/job/launch_error.h"
 
 namespace weft::launcher {
@@ -65,7 +66,7 @@ CLI::Validator algorithm_wishes() {
     try {
       comm::parse_wishes(value, "--algorithm");
       return {};
-    } catch (const InvalidArgument& error) {
+    } catch (const weft::InvalidArgument& error) {
       return error.what();
     }
   });

@@ -58,10 +58,13 @@ TEST(TuneTest, RankZeroDecidesForAll) {
       "choices": [{"up_to_bytes": 1048576, "algorithm": "tree"}]}]})";
   std::ofstream(bad) << "{\"weft_tuning\": 1,\n\"tcp\": {\"gbyte_s\": -5}}";
   const auto job = [&](const std::string& first, const std::string& other) {
-    const std::string file = "if [ $WEFT_RANK = 0 ]; then export WEFT_TUNING=" + first +
-                             "; else export WEFT_TUNING=" + other + "; fi; ";
-    return shell(binary("weft") + " run --quiet --transport tcp --devices 2 sh -c '" + file +
-                 "exec " + binary("weft-bench") + " all_reduce -b 8 -e 64K -f 64 -n 2'");
+    const std::string script = testing::TempDir() + "tune_test_rank.sh";
+    std::ofstream(script) << "if [ $WEFT_RANK = 0 ]; then export WEFT_TUNING=" << first
+                          << "; else export WEFT_TUNING=" << other << "; fi\nexec "
+                          << binary("weft-bench") << " all_reduce -b 8 -e 64K -f 64 -n 2\n";
+    auto ran = shell(binary("weft") + " run --quiet --transport tcp --devices 2 sh " + script);
+    std::remove(script.c_str());
+    return ran;
   };
   const auto agreed = job(good, bad);
   EXPECT_EQ(agreed.exit_code, 0) << agreed.output;
