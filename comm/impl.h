@@ -33,7 +33,8 @@ class Home {
 struct Settings {
   int lanes = 1;
   std::string algorithm;
-  LinkCosts costs = kSocketCosts;
+  Medium medium = Medium::tcp;
+  std::shared_ptr<const Tuning> tuning = std::make_shared<const Tuning>();
   std::shared_ptr<const HostMap> hosts = nullptr;  // of this communicator's ranks, if known
   EngineOptions engine;
   Bytes scratch;  // that a round of a collective on shared memory may use, of each rank; set below
