@@ -15,7 +15,7 @@ using Constants = std::array<double, kConstants>;  // logarithms
 using Model = std::function<double(const Constants&, const Sample&)>;
 
 constexpr double kHuber = 0.2;
-constexpr double kPrior = 0.03;  // weight of staying at the start, per constant and sample
+constexpr double kPrior = 0.01;  // weight of staying at the start, per constant and sample
 constexpr int kRoundsMax = 200;
 
 struct Normal {
