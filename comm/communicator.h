@@ -159,7 +159,9 @@ struct TrafficCounters {
 // Memory of this rank that the other ranks of its host have mapped, too, and that collectives
 // therefore read and write where it is, instead of copying it through shared scratch. Aligned to
 // pages, zeroed. Use any part of it in calls on the communicator that made it; in other
-// communicators it is ordinary memory. It may outlive the communicator. Movable; not thread-safe.
+// communicators it is ordinary memory. It may outlive the communicator. Dropped memory stays with
+// the communicator until all ranks have dropped theirs and the next allocate_symmetric lets it go
+// (one of zero bytes will do). Movable; not thread-safe.
 class SymmetricMemory {
  public:
   SymmetricMemory() = default;

@@ -7,12 +7,11 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "comm/available_memory.h"
 #include "comm/impl.h"
 
 namespace weft::comm {
@@ -64,27 +63,6 @@ std::vector<Offer> agree(Communicator& communicator, Offer mine, const Deed& dee
                           {all.data(), each * communicator.size(), DType::u8});
   check(all);
   return all;
-}
-
-// What a container may still use, or the largest number where nothing says.
-std::int64_t left_in_cgroup() {
-  std::int64_t most = 0;
-  std::int64_t used = 0;
-  std::ifstream limit("/sys/fs/cgroup/memory.max");
-  std::ifstream usage("/sys/fs/cgroup/memory.current");
-  if (!(limit >> most) || !(usage >> used)) return std::numeric_limits<std::int64_t>::max();
-  return std::max<std::int64_t>(most - used, 0);
-}
-
-std::int64_t available_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string name;
-  std::int64_t kibibytes = 0;
-  std::string unit;
-  while (file >> name >> kibibytes >> unit) {
-    if (name == "MemAvailable:") return std::min(kibibytes * 1024, left_in_cgroup());
-  }
-  return left_in_cgroup();
 }
 
 // Reserving more than there is would let the kernel end a process at its choice.

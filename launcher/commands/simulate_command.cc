@@ -138,12 +138,21 @@ void check_writable(const std::string& path, const char* option) {
   if (!was_there) ::unlink(path.c_str());
 }
 
+// A file that is not there is a bad option.
+simulate::Network read_or_refuse(const SimulateOptions& o) {
+  try {
+    return network_of(o);
+  } catch (const IoError& error) {
+    refuse(kExitUsage, "--network: {}", error.what());
+  }
+}
+
 int run_simulation(const SimulateOptions& o) {
   check_simulate_options(o);
   check_writable(o.json_file, "--json");
   check_writable(o.timeline_file, "--timeline");
   const auto begin = std::chrono::steady_clock::now();
-  const simulate::Network network = network_of(o);
+  const simulate::Network network = read_or_refuse(o);
   const Plan plan = plan_of(o, network);
   if (o.tiles == 0 && plan.task.tiles < plan.chosen_tiles) {
     fmt::print(stderr,
