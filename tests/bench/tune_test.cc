@@ -73,7 +73,7 @@ TEST(TuneTest, RankZeroDecidesForAll) {
   EXPECT_NE(damaged.exit_code, 0);
   for (const char* rank : {"[rank 0] ", "[rank 1] "}) {
     EXPECT_THAT(damaged.output,
-                HasSubstr(std::string(rank) + "weft bench: InvalidArgument: connect: " + bad));
+                HasSubstr(std::string(rank) + "weft bench: invalid_argument: connect: " + bad));
   }
   EXPECT_THAT(damaged.output, HasSubstr("line 2, field /tcp/gbyte_s"));
   std::remove(good.c_str());
