@@ -93,7 +93,7 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
       ->capture_default_str();
   app.add_option("--interface", options.interface, "Network interface or address for tcp");
   app.add_option("--lanes", options.lanes, "Connections a pair of ranks")
-      ->check(CLI::Range(1, 64))
+      ->check(CLI::Range(1, 16))
       ->capture_default_str();
   app.add_option("--json", options.json_file, "Write the table to this file as JSON, too");
 }

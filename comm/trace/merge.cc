@@ -189,6 +189,12 @@ MergeReport merge_timelines(const MergeOptions& options) {
   }
   report.ranks = static_cast<int>(processes.size());
 
+  for (const std::string& file : files) {
+    std::error_code error;
+    if (std::filesystem::equivalent(file, options.output, error)) {
+      fail<InvalidArgument>("{}: is to be read and written; give the output another name", file);
+    }
+  }
   MergeOutput output(options.output, base);
   // First all sends, so that receives find them.
   for (std::size_t i = 0; i < files.size(); ++i) {

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "kernels/base/error.h"
@@ -17,18 +18,26 @@ std::string microseconds(std::int64_t ns) {
   return fmt::format("{}{}.{:03}", ns < 0 ? "-" : "", size / 1000, size % 1000);
 }
 
+// A device or a pipe must be written itself: renamed over, it would be gone.
+std::string side_path_of(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  const bool special = std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
+  return special ? path : path + ".part";
+}
+
 }  // namespace
 
 MergeOutput::MergeOutput(std::string path, std::int64_t base_ns)
     : path_(std::move(path)),
-      side_path_(path_ + ".part"),
+      side_path_(side_path_of(path_)),
       base_ns_(base_ns),
       file_(std::fopen(side_path_.c_str(), "we")) {
   if (!file_) fail<IoError>("{}: cannot create it: {}", side_path_, std::strerror(errno));
 }
 
 MergeOutput::~MergeOutput() {
-  if (file_) std::remove(side_path_.c_str());
+  if (file_ && side_path_ != path_) std::remove(side_path_.c_str());
 }
 
 MergeOutput::Message MergeOutput::message_of(const TimelineHead& head, const TimelineEvent& event) {
@@ -113,7 +122,8 @@ void MergeOutput::finish() {
   put("\n]}\n");
   const bool written = std::fflush(file_.get()) == 0;
   const int error = errno;
-  if (!written || std::rename(side_path_.c_str(), path_.c_str()) != 0) {
+  const bool beside = side_path_ != path_;
+  if (!written || (beside && std::rename(side_path_.c_str(), path_.c_str()) != 0)) {
     fail<IoError>("{}: cannot write it: {}", path_, std::strerror(written ? errno : error));
   }
   file_.reset();

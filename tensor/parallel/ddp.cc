@@ -247,6 +247,8 @@ void Ddp::Impl::rebuild_in_ready_order() {
   auto order = ready_order_;
   communicator_.broadcast(std::span(order), 0);
   adopt(packed(order));
+  // The first buckets are nobody's now, but only an allocation gives their pages back.
+  communicator_.allocate_symmetric(Bytes(0));
   rebuilt_ = true;
 }
 

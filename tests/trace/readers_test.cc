@@ -1,7 +1,11 @@
 // Files from anywhere: what they say, and what is said about damaged ones.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <functional>
 #include <random>
 
@@ -299,6 +303,26 @@ TEST(Merge, ArrowsJoinWhatBelongsTogether) {
              replaced(timeline({kMeta}), "\"job\":\"j\"", "\"job\":\"other\""));
   EXPECT_THROW(merge_timelines({{directory.path()}, directory / "m", ""}), InvalidArgument);
   EXPECT_EQ(merge_timelines({{directory.path()}, directory / "m", "j"}).files, 2);
+}
+
+// What is no file is written, not replaced; and nothing that was read is lost.
+TEST(Merge, ReplacesNothingButAnOldMerge) {
+  const ScratchDirectory directory;
+  const std::string input = directory / "timeline.1.7.1.json";
+  write_file(input, timeline({kMeta}));
+  EXPECT_THROW(merge_timelines({{input}, input, ""}), InvalidArgument);
+  EXPECT_EQ(contents(input), timeline({kMeta}));
+  const std::string pipe = directory / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const int fd = ::open(pipe.c_str(), O_RDWR | O_CLOEXEC);  // a reader: opening does not wait
+  ASSERT_GE(fd, 0);
+  merge_timelines({{input}, pipe, ""});
+  std::string text(4096, '\0');
+  const ssize_t n = ::read(fd, text.data(), text.size());
+  ::close(fd);
+  ASSERT_GT(n, 0);
+  EXPECT_EQ(text.substr(0, 15), "{\"weft_merged\":");
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
 }
 
 }  // namespace
