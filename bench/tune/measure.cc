@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
 
 #include "bench/collectives/measure.h"
 #include "comm/algorithms/algorithms.h"
@@ -15,7 +16,7 @@ using comm::Sample;
 
 // Another algorithm must be this much faster than the model's for the table to name it: less is
 // noise.
-constexpr double kWorthIt = 0.93;
+constexpr double kWorthIt = 0.85;
 constexpr std::int64_t kLargest = 16 << 20;
 constexpr std::int64_t kLargestQuick = 1 << 20;
 
@@ -51,6 +52,18 @@ double time(Options options, Communicator& communicator, double budget) {
   };
   const double once = run(2, 3);
   return run(1, static_cast<int>(std::clamp(budget / std::max(once, 1e-7), 5.0, 401.0)));
+}
+
+// Over ordinary and registered buffers, as choose_on_memory() compares.
+double mean_of(std::span<const Sample> group, std::string_view algorithm) {
+  double sum = 0;
+  int count = 0;
+  for (const Sample& sample : group) {
+    if (sample.algorithm != algorithm) continue;
+    sum += sample.seconds;
+    ++count;
+  }
+  return sum / count;
 }
 
 }  // namespace
@@ -105,18 +118,19 @@ TuneResult tune(const TuneOptions& tune_options, Communicator& communicator, Med
     std::string_view best = model;
     double best_seconds = std::numeric_limits<double>::infinity();
     const std::size_t from = i;
-    for (; i < result.samples.size() && result.samples[i].bytes == first.bytes &&
-           result.samples[i].problem.collective == collective;
-         ++i) {
-      const Sample& sample = result.samples[i];
-      if (!sample.registered && sample.algorithm == model) best_seconds = sample.seconds * kWorthIt;
+    while (i < result.samples.size() && result.samples[i].bytes == first.bytes &&
+           result.samples[i].problem.collective == collective) {
+      ++i;
     }
-    for (std::size_t k = from; k < i; ++k) {
-      const Sample& sample = result.samples[k];
-      if (sample.registered || sample.algorithm == model || sample.seconds >= best_seconds)
-        continue;
+    const auto group = std::span(result.samples).subspan(from, i - from);
+    for (const Sample& sample : group) {
+      if (sample.algorithm == model) best_seconds = mean_of(group, model) * kWorthIt;
+    }
+    for (const Sample& sample : group) {
+      const double seconds = mean_of(group, sample.algorithm);
+      if (sample.algorithm == model || seconds >= best_seconds) continue;
       best = sample.algorithm;
-      best_seconds = sample.seconds;
+      best_seconds = seconds;
     }
     // Half way, on a logarithmic scale, to the next size.
     const std::int64_t up_to = first.bytes.value * (tune_options.quick ? 4 : 2);

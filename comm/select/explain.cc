@@ -20,7 +20,7 @@ Candidate judge(const Algorithm& algorithm, const Problem& problem, Bytes bytes,
     const auto compared = candidates_on_memory(problem);
     if (std::find(compared.begin(), compared.end(), algorithm.name) != compared.end()) {
       candidate.seconds =
-          expected_seconds_on_memory(algorithm.name, problem, bytes, crowded, tuning.shared);
+          deciding_seconds_on_memory(algorithm.name, problem, bytes, crowded, tuning.shared);
     } else {
       candidate.why = "not compared: on memory, passing data on only adds copies";
     }

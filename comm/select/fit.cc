@@ -14,7 +14,7 @@ constexpr std::size_t kConstants = 4;
 using Constants = std::array<double, kConstants>;  // logarithms
 using Model = std::function<double(const Constants&, const Sample&)>;
 
-constexpr double kHuber = 0.2;
+constexpr double kScale = 0.2;   // off by this much is still trusted by half
 constexpr double kPrior = 0.01;  // weight of staying at the start, per constant and sample
 constexpr int kRoundsMax = 200;
 
@@ -82,8 +82,8 @@ class Fitter {
   double loss_at(const Constants& at) const {
     double loss = 0;
     for (const Sample& sample : samples_) {
-      const double off = std::abs(residual(at, sample));
-      loss += off <= kHuber ? off * off / 2 : kHuber * (off - kHuber / 2);
+      const double off = residual(at, sample) / kScale;
+      loss += kScale * kScale / 2 * std::log1p(off * off);
     }
     for (std::size_t i = 0; i < kConstants; ++i) {
       loss += prior_ * (at[i] - start_[i]) * (at[i] - start_[i]) / 2;
@@ -101,7 +101,7 @@ class Fitter {
         moved[i] += kStep;
         slope[i] = (residual(moved, sample) - off) / kStep;
       }
-      normal.add(slope, off, std::abs(off) <= kHuber ? 1 : kHuber / std::abs(off));
+      normal.add(slope, off, 1 / (1 + off * off / (kScale * kScale)));
     }
     for (std::size_t i = 0; i < kConstants; ++i) {
       Constants slope{};

@@ -22,8 +22,8 @@ struct FitError {
 };
 
 // Least squares of log(expected / measured), Levenberg and Marquardt, samples that are off by more
-// than 20% counting less and less (Huber); constants that the samples do not tell apart stay near
-// `start`. Of no samples: start.
+// than about 20% counting less and less (Cauchy), so that disturbed ones do no harm; constants that
+// the samples do not tell apart stay near `start`. Of no samples: start.
 LinkCosts fit_links(std::span<const Sample> samples, const LinkCosts& start);
 // Fits the wait that belongs to `crowded`.
 SharedCosts fit_shared(std::span<const Sample> samples, bool crowded, const SharedCosts& start);

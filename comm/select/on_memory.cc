@@ -46,6 +46,13 @@ double expected_seconds_on_memory(std::string_view algorithm, const Problem& pro
   }
 }
 
+double deciding_seconds_on_memory(std::string_view algorithm, const Problem& problem, Bytes bytes,
+                                  bool crowded, const SharedCosts& costs) {
+  return (expected_seconds_on_memory(algorithm, problem, bytes, crowded, costs, false) +
+          expected_seconds_on_memory(algorithm, problem, bytes, crowded, costs, true)) /
+         2;
+}
+
 std::string_view choose_on_memory(const Problem& problem, Bytes bytes, bool crowded,
                                   const Tuning& tuning) {
   const bool blind = problem.collective == Collective::all_to_all;
@@ -55,7 +62,7 @@ std::string_view choose_on_memory(const Problem& problem, Bytes bytes, bool crow
   std::string_view best;
   double best_seconds = 0;
   for (const std::string_view name : candidates_on_memory(problem)) {
-    const double expected = expected_seconds_on_memory(name, problem, size, crowded, tuning.shared);
+    const double expected = deciding_seconds_on_memory(name, problem, size, crowded, tuning.shared);
     if (!best.empty() && expected >= best_seconds) continue;
     best = name;
     best_seconds = expected;

@@ -50,5 +50,9 @@ double expected_seconds(std::string_view algorithm, const Problem& problem, Byte
 // which need no staging unless the algorithm is one-shot.
 double expected_seconds_on_memory(std::string_view algorithm, const Problem& problem, Bytes bytes,
                                   bool crowded, const SharedCosts& costs, bool registered = false);
+// What choose_on_memory() compares: the mean of ordinary and registered buffers, because the choice
+// is made before the ranks know what the others' are.
+double deciding_seconds_on_memory(std::string_view algorithm, const Problem& problem, Bytes bytes,
+                                  bool crowded, const SharedCosts& costs);
 
 }  // namespace weft::comm

@@ -40,7 +40,7 @@ struct SharedCosts {
 
 // The waits are those at which one-shot and two-shot cost the same at 8 KiB a rank for two ranks
 // with cores of their own, and at 32 KiB for four ranks that share cores.
-inline constexpr SharedCosts kSharedCosts{0.4e-6, 7.3e-6, 1.0 / 10e9, 1.0 / 10e9, 1.0 / 10e9};
+inline constexpr SharedCosts kSharedCosts{0.82e-6, 9.0e-6, 1.0 / 10e9, 1.0 / 10e9, 1.0 / 10e9};
 
 // What carries the messages: memory of one host, sockets inside a host, or sockets between hosts.
 enum class Medium : std::uint8_t { memory, tcp, network };
