@@ -35,9 +35,12 @@ class Bulk {
   // Takes the segments of `incoming` that are there, straight into place; leaves those of later
   // frames alone. Corrupt and LinkLost as links throw them.
   void pull(Incoming& incoming);
+  // The peer has closed it, after whole segments: nothing more comes here.
+  bool ended() const { return ended_; }
+  [[noreturn]] void lose() const;  // LinkLost
 
   int fd() const { return socket_.fd(); }
-  bool wants_read() const { return reading_ && !parked_; }
+  bool wants_read() const { return reading_ && !parked_ && !ended_; }
   bool wants_write() const { return !idle(); }
   void set_reading(bool reading) {
     reading_ = reading;
@@ -59,6 +62,7 @@ class Bulk {
 
   Socket socket_;
   bool hangup_known_ = false;
+  bool ended_ = false;
 
   SegmentHeader send_header_;
   const std::byte* send_data_ = nullptr;

@@ -103,8 +103,14 @@ const void* StripedLink::poll_recv() {
     announced_ = true;
     for (const auto& bulk : bulk_) bulk->set_reading(true);
   }
-  for (const auto& bulk : bulk_) bulk->pull(incoming_);
-  return incoming_.missing == 0 ? incoming_.into : nullptr;
+  bool more = false;
+  for (const auto& bulk : bulk_) {
+    bulk->pull(incoming_);
+    more |= !bulk->ended();
+  }
+  if (incoming_.missing == 0) return incoming_.into;
+  if (!more) bulk_.front()->lose();
+  return nullptr;
 }
 
 void StripedLink::finish_recv() {
