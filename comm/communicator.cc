@@ -38,8 +38,8 @@ Communicator::Impl::Impl(std::unique_ptr<Mesh> mesh,
       supervisor(std::move(group_supervisor)),
       home(std::move(splits_from)),
       engine(std::make_shared<Engine>(std::move(mesh), supervisor, new_settings.engine)),
-      planner(rank, size, new_settings.lanes, new_settings.algorithm, new_settings.costs,
-              settings.scratch, new_settings.engine.crowded, settings.hosts),
+      planner(rank, size, new_settings.lanes, new_settings.algorithm, new_settings.medium,
+              new_settings.tuning, settings.scratch, new_settings.engine.crowded, settings.hosts),
       exceptions_at_birth(std::uncaught_exceptions()) {}
 
 // A rank that is thrown out of its work must not look as if it had finished.

@@ -106,7 +106,13 @@ struct ConnectOptions {
   int lanes = 1;          // links a pair of ranks, among which schedules are striped
   int connections = 1;  // tcp: over how many the large messages of a link are spread, each as fast
                         // as it is; 1: over the link's own
-  std::string algorithm;  // default for every call; empty: chosen by size
+  // Defaults of calls: a name for every collective, "all_reduce=ring,broadcast=tree", or both
+  // ("tree,all_reduce=ring"). Empty: chosen by size. docs/tuning.md tells what goes before what.
+  std::string algorithm;
+  // What choices are made from: a file of `weft tune`, "none" for what is built in, or empty for
+  // the user's own file if there is one. Rank 0's counts, for all ranks; one that is damaged gives
+  // InvalidArgument on all of them.
+  std::string tuning_file;
   std::chrono::milliseconds connect_timeout{60'000};
   std::chrono::milliseconds operation_timeout{
       30 * 60'000};  // a collective that makes no progress for so long fails

@@ -38,7 +38,7 @@ void check(const ConnectOptions& options) {
          "a positive time");
   demand(options.operation_timeout.count() > 0, "operation_timeout",
          options.operation_timeout.count(), "a positive time");
-  check_algorithm(options.algorithm, fmt::format("rank {}: connect", options.rank));
+  parse_wishes(options.algorithm, fmt::format("rank {}: connect", options.rank));
   if (options.world_size == 1) return;
   demand(options.store_port >= 1 && options.store_port <= 65535, "store_port", options.store_port,
          "1 to 65535");
@@ -64,8 +64,12 @@ void check_reachable(const std::vector<Introduction>& all) {
 
 class StoreHome final : public Home {
  public:
-  StoreHome(std::shared_ptr<Job> job, const ConnectOptions& options, std::string address)
-      : job_(std::move(job)), options_(options), address_(std::move(address)) {}
+  StoreHome(std::shared_ptr<Job> job, const ConnectOptions& options, std::string address,
+            std::shared_ptr<const Tuning> tuning = nullptr)
+      : job_(std::move(job)),
+        options_(options),
+        address_(std::move(address)),
+        tuning_(std::move(tuning)) {}
 
   // All members call this with the same key, members and (implied) rank order.
   std::unique_ptr<Communicator::Impl> make(const std::string& name, const std::vector<int>& ranks,
@@ -92,6 +96,7 @@ class StoreHome final : public Home {
   std::shared_ptr<Job> job_;
   ConnectOptions options_;
   std::string address_;
+  std::shared_ptr<const Tuning> tuning_;  // null: not yet agreed
 };
 
 std::vector<Introduction> StoreHome::introduce(const std::string& name,
@@ -104,6 +109,8 @@ std::vector<Introduction> StoreHome::introduce(const std::string& name,
   mine.connections = options_.connections;
   mine.transport = static_cast<int>(options_.transport);
   mine.locality = this_locality();
+  const bool first = !tuning_;  // splits have it from the world
+  if (first && options_.rank == 0) mine.tuning = find_tuning(options_.tuning_file);
   std::vector<Introduction> all;
   for (const Blob& blob : job_->store().exchange("comm/" + name + "/introduction", ranks,
                                                  encode(mine), options_.connect_timeout)) {
@@ -122,6 +129,7 @@ std::vector<Introduction> StoreHome::introduce(const std::string& name,
           mine.member.job_rank, all.back().member.job_rank);
     }
   }
+  if (first) tuning_ = make_tuning(all.front().tuning);
   return all;
 }
 
@@ -186,7 +194,8 @@ Settings StoreHome::settings_for(const std::vector<Introduction>& all, const Mes
   Settings settings;
   settings.lanes = options_.lanes;
   settings.algorithm = options_.algorithm;
-  if (mesh.memory() != nullptr) settings.costs = kMemoryCosts;
+  settings.tuning = tuning_;
+  if (mesh.memory() != nullptr) settings.medium = Medium::memory;
   settings.engine.operation_timeout = options_.operation_timeout;
   settings.trace = trace_options(options_);
   std::vector<Locality> localities;
@@ -197,7 +206,7 @@ Settings StoreHome::settings_for(const std::vector<Introduction>& all, const Mes
   }
   settings.engine.crowded = on_this_machine > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
   settings.hosts = std::make_shared<const HostMap>(make_host_map(localities));
-  if (settings.hosts->hosts.size() > 1) settings.costs = kNetworkCosts;
+  if (settings.hosts->hosts.size() > 1) settings.medium = Medium::network;
   return settings;
 }
 
@@ -218,9 +227,9 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
   const Settings settings = settings_for(all, *mesh);
   auto impl = std::make_unique<Communicator::Impl>(
       std::move(mesh), make_store_supervisor(job_, name, whole_job, std::move(members), rank),
-      std::make_shared<StoreHome>(job_, options_, address_), settings);
+      std::make_shared<StoreHome>(job_, options_, address_, tuning_), settings);
   impl->name = name;
-  if (host) impl->symmetric = std::make_shared<SymmetricHeap>(host);
+  impl->host = host;
   open_trace(*impl, job_->identity().job_id);
   job_->enlist(impl->engine.get());
   impl->before_close = [job = job_, engine = impl->engine.get()] { job->dismiss(engine); };

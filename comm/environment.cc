@@ -135,7 +135,8 @@ ConnectOptions ConnectOptions::from_environment() {
   }
   options.interface = text_of(env::kInterface);
   options.algorithm = text_of(env::kAlgorithm);
-  check_algorithm(options.algorithm, env::kAlgorithm);
+  parse_wishes(options.algorithm, env::kAlgorithm);
+  options.tuning_file = text_of(env::kTuning);
   options.lanes = static_cast<int>(number_of(env::kLanes, 1, 16, options.lanes));
   options.connections = static_cast<int>(number_of(env::kConnections, 1, 16, options.connections));
   options.connect_timeout = time_of(env::kConnectTimeout, options.connect_timeout);

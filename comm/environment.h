@@ -31,7 +31,8 @@ inline constexpr const char* kSecretFile = "WEFT_SECRET_FILE";
 inline constexpr const char* kTransport = "WEFT_TRANSPORT";  // auto, shm, tcp, inproc
 inline constexpr const char* kInterface = "WEFT_INTERFACE";  // "eth0" or a literal address
 inline constexpr const char* kHostKey = "WEFT_HOST_KEY";     // ranks with the same are on one host
-inline constexpr const char* kAlgorithm = "WEFT_ALGORITHM";  // auto, ring, tree, ...
+inline constexpr const char* kAlgorithm = "WEFT_ALGORITHM";  // ring, all_reduce=tree, ...
+inline constexpr const char* kTuning = "WEFT_TUNING";        // a file's path, or none
 inline constexpr const char* kLanes = "WEFT_LANES";          // links a pair of ranks, 1 .. 16
 inline constexpr const char* kConnections = "WEFT_CONNECTIONS";  // tcp: of a link, 1 .. 16
 inline constexpr const char* kConnectTimeout = "WEFT_CONNECT_TIMEOUT_MS";

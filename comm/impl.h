@@ -14,8 +14,8 @@
 #include "comm/execute/engine.h"
 #include "comm/group.h"
 #include "comm/planner.h"
-#include "comm/symmetric.h"
 #include "comm/trace/trace.h"
+#include "comm/transport/shm/host.h"
 
 namespace weft::comm {
 
@@ -33,7 +33,8 @@ class Home {
 struct Settings {
   int lanes = 1;
   std::string algorithm;
-  LinkCosts costs = kSocketCosts;
+  Medium medium = Medium::tcp;
+  std::shared_ptr<const Tuning> tuning = std::make_shared<const Tuning>();
   std::shared_ptr<const HostMap> hosts = nullptr;  // of this communicator's ranks, if known
   EngineOptions engine;
   Bytes scratch;  // that a round of a collective on shared memory may use, of each rank; set below
@@ -70,7 +71,7 @@ struct Communicator::Impl {
   Planner planner;
   std::string name = "world";  // the same on all ranks, no other communicator's; keys splits
   std::uint32_t splits = 0;
-  std::shared_ptr<SymmetricHeap> symmetric;  // null where there is nothing to map
+  std::shared_ptr<shm::Host> host;  // null where no memory is shared
   int exceptions_at_birth;
   std::atomic<bool> aborted{false};  // by this rank
   std::function<void()> before_close = [] {};

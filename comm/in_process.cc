@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <thread>
 
+#include "comm/environment.h"
 #include "comm/impl.h"
 #include "comm/rendezvous/wire.h"
 #include "comm/tracing.h"
 #include "comm/transport/inproc/mesh.h"
+#include "comm/tuning_source.h"
 
 namespace weft::comm {
 
@@ -65,7 +68,9 @@ std::vector<Communicator> make_in_process(int world_size, const trace::Options& 
   std::vector<Member> members;
   for (int r = 0; r < world_size; ++r) members.push_back({r, this_host(), getpid()});
   Settings settings;
-  settings.costs = kMemoryCosts;
+  settings.medium = Medium::memory;
+  const char* tuning_file = std::getenv(env::kTuning);
+  if (tuning_file != nullptr) settings.tuning = make_tuning(find_tuning(tuning_file));
   settings.hosts = std::move(hosts);
   settings.trace = trace;
   settings.engine.crowded =

@@ -7,12 +7,14 @@
 namespace weft::comm {
 
 Blob encode(const Introduction& mine) {
-  const nlohmann::json json = {
-      {"rank", mine.member.job_rank},    {"host", mine.member.host},
-      {"pid", mine.member.pid},          {"address", mine.endpoint.address},
-      {"port", mine.endpoint.port},      {"lanes", mine.lanes},
-      {"connections", mine.connections}, {"transport", mine.transport},
-      {"locality", mine.locality}};
+  nlohmann::json json = {{"rank", mine.member.job_rank},    {"host", mine.member.host},
+                         {"pid", mine.member.pid},          {"address", mine.endpoint.address},
+                         {"port", mine.endpoint.port},      {"lanes", mine.lanes},
+                         {"connections", mine.connections}, {"transport", mine.transport},
+                         {"locality", mine.locality}};
+  if (!mine.tuning.name.empty()) {
+    json["tuning"] = {mine.tuning.name, mine.tuning.text, mine.tuning.error};
+  }
   const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return {text.begin(), text.end()};
 }
@@ -30,6 +32,10 @@ Introduction decode_introduction(std::span<const std::uint8_t> bytes) {
     theirs.connections = json.at("connections").get<int>();
     theirs.transport = json.at("transport").get<int>();
     theirs.locality = json.at("locality").get<Locality>();
+    if (const auto at = json.find("tuning"); at != json.end()) {
+      theirs.tuning = {at->at(0).get<std::string>(), at->at(1).get<std::string>(),
+                       at->at(2).get<std::string>()};
+    }
     return theirs;
   } catch (const nlohmann::json::exception& error) {
     fail<Corrupt>(

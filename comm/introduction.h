@@ -7,6 +7,7 @@
 #include "comm/impl.h"
 #include "comm/locality.h"
 #include "comm/transport/tcp/form.h"
+#include "comm/tuning_source.h"
 
 namespace weft::comm {
 
@@ -17,6 +18,7 @@ struct Introduction {
   int connections = 1;
   int transport = 0;  // TransportKind
   Locality locality;
+  TuningText tuning;  // of the job's rank 0
 };
 
 Blob encode(const Introduction& mine);

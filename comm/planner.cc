@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "comm/algorithms/algorithms.h"
 #include "comm/passes/lower.h"
@@ -46,15 +47,57 @@ void check_algorithm(std::string_view name, const std::string& where) {
                         names_of([](const Algorithm&) { return true; }));
 }
 
-Planner::Planner(int rank, int world_size, int lanes, std::string default_algorithm,
-                 const LinkCosts& costs, Bytes scratch, bool crowded,
+AlgorithmWishes parse_wishes(const std::string& text, const std::string& where) {
+  AlgorithmWishes wishes;
+  std::array<bool, kScheduledCollectives> named{};
+  std::string_view others;
+  bool has_others = false;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    const std::string_view item = std::string_view(text).substr(at, end - at);
+    at = end + 1;
+    const std::size_t equals = item.find('=');
+    const std::string_view name = equals == item.npos ? item : item.substr(equals + 1);
+    check_algorithm(name, where);
+    if (name.empty() || at == text.size()) {
+      fail<InvalidArgument>("{}: '{}': a name is missing; expected NAME or COLLECTIVE=NAME,...",
+                            where, text);
+    }
+    const std::string_view algorithm =
+        name == "auto" ? std::string_view() : find_algorithm(name)->name;
+    const std::string_view what = equals == item.npos ? "" : item.substr(0, equals);
+    int c = 0;
+    while (c < kScheduledCollectives && what != comm::name_of(static_cast<Collective>(c))) ++c;
+    if (equals != item.npos && c == kScheduledCollectives) {
+      std::string names;
+      for (c = 0; c < kScheduledCollectives; ++c) {
+        names += fmt::format("{}{}", c == 0 ? "" : ", ", comm::name_of(static_cast<Collective>(c)));
+      }
+      fail<InvalidArgument>("{}: no collective is called '{}'; choose one of {}", where, what,
+                            names);
+    }
+    bool& known = c < kScheduledCollectives ? named[static_cast<std::size_t>(c)] : has_others;
+    if (std::exchange(known, true)) {
+      fail<InvalidArgument>("{}: '{}' names {} twice", where, text,
+                            what.empty() ? "the default" : what);
+    }
+    (what.empty() ? others : wishes[static_cast<std::size_t>(c)]) = algorithm;
+  }
+  for (std::size_t c = 0; c < wishes.size(); ++c) {
+    if (!named[c]) wishes[c] = others;
+  }
+  return wishes;
+}
+
+Planner::Planner(int rank, int world_size, int lanes, const std::string& algorithms, Medium medium,
+                 std::shared_ptr<const Tuning> tuning, Bytes scratch, bool crowded,
                  std::shared_ptr<const HostMap> hosts)
     : rank_(rank),
       world_size_(world_size),
       lanes_(lanes),
-      default_algorithm_(default_algorithm == "auto" ? std::string()
-                                                     : std::move(default_algorithm)),
-      costs_(costs),
+      default_algorithms_(parse_wishes(algorithms, "algorithm")),
+      medium_(medium),
+      tuning_(std::move(tuning)),
       scratch_(scratch),
       crowded_(crowded),
       hosts_(std::move(hosts)) {}
@@ -103,7 +146,7 @@ std::optional<Planned> Planner::on_memory(const Problem& problem, Bytes bytes,
                                           std::int32_t wished) {
   if (scratch_.value == 0 || world_size_ == 1 || world_size_ > kMemoryWorldMax) return std::nullopt;
   std::string_view name = wish(problem, wished, Way::any);
-  if (name.empty()) name = choose_on_memory(problem, bytes, crowded_);
+  if (name.empty()) name = choose_on_memory(problem, bytes, crowded_, *tuning_);
   const auto index = static_cast<std::uint8_t>(index_of(name));
   const MemoryKey key{problem.collective, problem.root, index};
   MemoryPlans& plans = memory_plans_[key];
@@ -154,14 +197,15 @@ std::string_view Planner::wish(const Problem& problem, std::int32_t wished, Way 
     }
     return algorithm.name;
   }
-  if (default_algorithm_.empty() || !fits(*find_algorithm(default_algorithm_))) return {};
-  return default_algorithm_;
+  const std::string_view name = default_algorithms_[static_cast<std::size_t>(problem.collective)];
+  if (name.empty() || !fits(*find_algorithm(name))) return {};
+  return name;
 }
 
 Choice Planner::pick(const Problem& problem, Bytes bytes, std::int32_t wished, Way way) const {
   const std::string_view name = wish(problem, wished, way);
-  return name.empty() ? choose(problem, bytes, lanes_, costs_, way == Way::compressed)
-                      : choose_tiles(name, problem, bytes, lanes_);
+  return name.empty() ? choose(problem, bytes, lanes_, medium_, *tuning_, way == Way::compressed)
+                      : choose_tiles(name, problem, bytes, lanes_, *tuning_);
 }
 
 std::string Planner::describe_hosts() const {

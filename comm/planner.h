@@ -3,6 +3,7 @@
 // next call of the kind. Thread-safe.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -31,6 +32,12 @@ struct Planned {
 // `where`.
 void check_algorithm(std::string_view name, const std::string& where);
 
+// By collective; empty: chosen by size.
+using AlgorithmWishes = std::array<std::string_view, kScheduledCollectives>;
+// "ring", or "all_reduce=ring,broadcast=tree", or both: a name alone is for the collectives that
+// are not named. Throws as check_algorithm() does.
+AlgorithmWishes parse_wishes(const std::string& text, const std::string& where);
+
 // How a call may be carried out. by_messages: never on memory. compressed: by messages of halves
 // (CallOptions::wire), and an all-reduce must complete each chunk on one rank.
 enum class Way : std::uint8_t { any, by_messages, compressed };
@@ -38,8 +45,8 @@ enum class Way : std::uint8_t { any, by_messages, compressed };
 class Planner {
  public:
   // `scratch`: of one half of each rank's shared scratch; 0 where memory is not shared.
-  Planner(int rank, int world_size, int lanes, std::string default_algorithm,
-          const LinkCosts& costs, Bytes scratch, bool crowded,
+  Planner(int rank, int world_size, int lanes, const std::string& algorithms, Medium medium,
+          std::shared_ptr<const Tuning> tuning, Bytes scratch, bool crowded,
           std::shared_ptr<const HostMap> hosts = nullptr);
 
   // `bytes`: of the wide buffer as it travels, the same on all ranks. `algorithm`: the call's own
@@ -90,8 +97,9 @@ class Planner {
   int rank_;
   int world_size_;
   int lanes_;
-  std::string default_algorithm_;
-  LinkCosts costs_;
+  AlgorithmWishes default_algorithms_;
+  Medium medium_;
+  std::shared_ptr<const Tuning> tuning_;
   Bytes scratch_;
   bool crowded_;
   std::shared_ptr<const HostMap> hosts_;  // null: nothing known

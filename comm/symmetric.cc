@@ -1,7 +1,7 @@
-#include "comm/symmetric.h"
-
+// Memory that the ranks of one host have mapped from each other. What a rank no longer uses is not
+// recognised in its calls any more, but stays mapped until all ranks have dropped it: then the next
+// allocation lets it go.
 #include <sys/mman.h>
-#include <sys/sysinfo.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -34,14 +35,6 @@ void say(Offer& offer, const char* text) {
   std::strncpy(offer.trouble.data(), text, offer.trouble.size() - 1);
 }
 
-std::vector<Offer> exchange(Communicator& communicator, const Offer& mine) {
-  std::vector<Offer> all(static_cast<std::size_t>(communicator.size()));
-  const Elems each(sizeof(Offer));
-  communicator.all_gather({&mine, each, DType::u8},
-                          {all.data(), each * communicator.size(), DType::u8});
-  return all;
-}
-
 // All ranks see the same offers, and so throw alike.
 void check(const std::vector<Offer>& offers) {
   for (std::size_t r = 0; r < offers.size(); ++r) {
@@ -55,6 +48,22 @@ void check(const std::vector<Offer>& offers) {
           offers[0].bytes, r, offers[r].bytes);
     }
   }
+}
+
+// Every rank does `deed`, which may throw, and then all hear of all; if one threw, all do.
+template <class Deed>
+std::vector<Offer> agree(Communicator& communicator, Offer mine, const Deed& deed) {
+  try {
+    deed(mine);
+  } catch (const Error& error) {
+    say(mine, error.what());
+  }
+  std::vector<Offer> all(static_cast<std::size_t>(communicator.size()));
+  const Elems each(sizeof(Offer));
+  communicator.all_gather({&mine, each, DType::u8},
+                          {all.data(), each * communicator.size(), DType::u8});
+  check(all);
+  return all;
 }
 
 // What a container may still use, or the largest number where nothing says.
@@ -88,8 +97,7 @@ void check_available(Bytes bytes, int ranks_here) {
       bytes.value, ranks_here, available);
 }
 
-}  // namespace
-
+// Zeroed pages that nobody else maps.
 SymmetricMemory allocate_pages(Bytes bytes) {
   const std::size_t length = std::max<std::size_t>(bytes.size(), 1);
   void* const memory =
@@ -102,48 +110,71 @@ SymmetricMemory allocate_pages(Bytes bytes) {
           bytes};
 }
 
-SymmetricMemory SymmetricHeap::allocate(Communicator& communicator, Bytes bytes) {
-  const auto table = host_->segments();
-  const auto group = host_->group();
-  Offer mine;
-  mine.bytes = bytes.value;
-  const auto retired = table->retired();
-  mine.retired_count = static_cast<std::uint32_t>(std::min(retired.size(), kRetiredMax));
-  std::copy_n(retired.begin(), mine.retired_count, mine.retired.begin());
-  std::optional<shm::Segment> segment;
-  const auto length = std::max<std::size_t>(bytes.size(), 1);
-  try {
-    check_available(bytes, group->size());
-    segment.emplace("weft-symmetric", length, true);
-    mine.pid = segment->handle().pid;
-    mine.fd = segment->handle().fd;
-  } catch (const Error& error) {
-    say(mine, error.what());
-  }
-  const std::vector<Offer> offers = exchange(communicator, mine);
-  check(offers);
-  std::vector<shm::Mapping> mappings;
-  Offer mapped;
-  mapped.bytes = bytes.value;
-  try {
-    for (int m = 0; m < group->size(); ++m) {
-      const Offer& theirs = offers[static_cast<std::size_t>(group->rank_of(m))];
-      mappings.push_back(m == group->self() ? segment->mapping()
-                                            : shm::map_segment({theirs.pid, theirs.fd}, length));
-    }
-  } catch (const Error& error) {
-    say(mapped, error.what());
-  }
-  check(exchange(communicator, mapped));
+// Lets go of what all ranks of the host have let go.
+void drop_retired(shm::SegmentTable& table, const memory::Group& group, const Offer& mine,
+                  const std::vector<Offer>& offers) {
   for (std::uint32_t k = 0; k < mine.retired_count; ++k) {
     const std::uint16_t number = mine.retired[k];
-    const bool by_all = std::all_of(offers.begin(), offers.end(), [&](const Offer& offer) {
-      const auto* end =
-          offer.retired.data() + std::min<std::size_t>(offer.retired_count, kRetiredMax);
-      return std::find(offer.retired.data(), end, number) != end;
-    });
-    if (by_all) table->drop(number);
+    bool by_all = true;
+    for (int m = 0; m < group.size(); ++m) {
+      const Offer& offer = offers[static_cast<std::size_t>(group.rank_of(m))];
+      const auto* begin = offer.retired.data();
+      const auto* end = begin + std::min<std::size_t>(offer.retired_count, kRetiredMax);
+      by_all = by_all && std::find(begin, end, number) != end;
+    }
+    if (by_all) table.drop(number);
   }
+}
+
+int ranks_here(const Communicator::Impl& impl) {
+  if (impl.settings.hosts == nullptr) return impl.size;
+  const HostMap& map = *impl.settings.hosts;
+  const auto host = static_cast<std::size_t>(map.host_of[static_cast<std::size_t>(impl.rank)]);
+  return static_cast<int>(map.hosts[host].size());
+}
+
+}  // namespace
+
+// Ranks that share no memory take part all the same: all hear what went wrong with one.
+SymmetricMemory Communicator::allocate_symmetric(Bytes bytes) {
+  if (bytes.value < 0) {
+    fail<InvalidArgument>("rank {}: allocate_symmetric: {} bytes, expected 0 or more", impl_->rank,
+                          bytes.value);
+  }
+  shm::Host* const host = impl_->host.get();
+  const auto length = std::max<std::size_t>(bytes.size(), 1);
+  Offer mine;
+  mine.bytes = bytes.value;
+  // Before anybody takes any: what one has taken is missing when the next looks.
+  agree(*this, mine, [&](const Offer&) { check_available(bytes, ranks_here(*impl_)); });
+  SymmetricMemory pages;
+  std::optional<shm::Segment> segment;
+  if (host != nullptr) {
+    const auto retired = host->segments()->retired();
+    mine.retired_count = static_cast<std::uint32_t>(std::min(retired.size(), kRetiredMax));
+    std::copy_n(retired.begin(), mine.retired_count, mine.retired.begin());
+  }
+  const auto offers = agree(*this, mine, [&](Offer& offer) {
+    if (host == nullptr) {
+      pages = allocate_pages(bytes);
+      return;
+    }
+    segment.emplace("weft-symmetric", length, true);
+    offer.pid = segment->handle().pid;
+    offer.fd = segment->handle().fd;
+  });
+  std::vector<shm::Mapping> mappings;
+  agree(*this, mine, [&](const Offer&) {
+    for (int m = 0; host != nullptr && m < host->group()->size(); ++m) {
+      const Offer& theirs = offers[static_cast<std::size_t>(host->group()->rank_of(m))];
+      mappings.push_back(m == host->group()->self()
+                             ? segment->mapping()
+                             : shm::map_segment({theirs.pid, theirs.fd}, length));
+    }
+  });
+  if (host == nullptr) return pages;
+  const auto table = host->segments();
+  drop_retired(*table, *host->group(), mine, offers);
   shm::Mapping own = segment->mapping();
   const std::uint16_t number = table->add(std::move(mappings), bytes.size());
   // The caller's hold: when it goes, calls do not recognise the memory any more.
@@ -152,14 +183,6 @@ SymmetricMemory SymmetricHeap::allocate(Communicator& communicator, Bytes bytes)
     own.reset();
   });
   return {std::move(hold), bytes};
-}
-
-SymmetricMemory Communicator::allocate_symmetric(Bytes bytes) {
-  if (bytes.value < 0) {
-    fail<InvalidArgument>("rank {}: allocate_symmetric: {} bytes, expected 0 or more", impl_->rank,
-                          bytes.value);
-  }
-  return impl_->symmetric ? impl_->symmetric->allocate(*this, bytes) : allocate_pages(bytes);
 }
 
 }  // namespace weft::comm

@@ -28,7 +28,8 @@ int run_command_line(int argc, char** argv) {
   app.set_version_flag("--version", weft::launcher::version_text());
   app.require_subcommand(1);
   app.footer(
-      "  bench                       Measure collectives (weft bench --help)\n\n"
+      "  bench                       Measure collectives (weft bench --help)\n"
+      "  tune                        Fit the choice of algorithms to this machine\n\n"
       "weft SUBCOMMAND --help tells more.");
   const std::vector<Command> commands = weft::launcher::register_commands(app);
   std::vector<std::string> arguments(argv + 1, argv + argc);

@@ -204,6 +204,11 @@ bool MemoryRunner::await_slow(int peer, std::uint64_t wanted) {
       group_.check(peer, "takes part no more");
     }
   }
+  // Nobody enters the epoch after next before this rank has entered the next.
+  if (found >> memory::kStageBits != epoch) {
+    fail<Corrupt>("rank {} counts to {:#x} where {:#x} is next: its shared area is damaged",
+                  group_.rank_of(peer), found, wanted);
+  }
   known_[static_cast<std::size_t>(peer)] = found;
   if (compared_[static_cast<std::size_t>(peer)] < epoch) compare(peer, epoch);
   return true;

@@ -14,8 +14,6 @@ namespace weft::comm {
 
 namespace {
 
-// A message this long costs little more than its bytes, and two of them still fit a core's cache.
-constexpr double kTileBytes = 512 << 10;
 // Below this a message is not worth cutting: its fixed cost shows.
 constexpr double kSmallestTileBytes = 64 << 10;
 constexpr int kMaxTiles = 256;  // steps are prepared in advance; more of them hide nothing more
@@ -164,7 +162,8 @@ double expected_seconds(std::string_view algorithm, const Problem& problem, Byte
   return seconds(direct_work(collective, n, size), costs);
 }
 
-Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes bytes, int lanes) {
+Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes bytes, int lanes,
+                    const Tuning& tuning) {
   WEFT_ASSERT(lanes >= 1, "at least one lane");
   const bool hierarchical = algorithm == "hierarchical";
   Choice choice{algorithm, 1, algorithm == "ring" || algorithm == "tree" || hierarchical};
@@ -177,41 +176,46 @@ Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes by
   const double message =
       hierarchical ? hierarchical_message_bytes(problem, size)
                    : message_bytes(algorithm, problem.collective, problem.world_size, size);
-  const double wanted = std::max(std::round(message / kTileBytes), double(lanes));
+  const double wanted = std::max(std::round(message / tuning.tile_bytes), double(lanes));
   const double most = std::min(std::floor(message / kSmallestTileBytes), double(kMaxTiles));
   choice.tiles = static_cast<int>(std::max(1.0, std::min(wanted, most)));
   return choice;
 }
 
-// One pass over everybody's buffers is the least there is to do; only all_reduce can share it out.
-std::string_view choose_on_memory(const Problem& problem, Bytes bytes, bool crowded) {
-  // Over all ranks, read by each of them: as long as it takes no longer than waiting once more.
-  const std::int64_t one_shot_bytes = crowded ? 128 << 10 : 16 << 10;
-  const bool shares = problem.collective == Collective::all_reduce && problem.world_size > 1;
-  return shares && bytes.value * problem.world_size > one_shot_bytes ? "two_shot" : "direct";
+bool fits_scratch(std::string_view algorithm, const Problem& problem, Bytes bytes) {
+  const bool one_shot = algorithm == "direct" && (problem.collective == Collective::all_reduce ||
+                                                  problem.collective == Collective::reduce);
+  const double scratch = static_cast<double>(bytes.value) * problem.world_size;
+  return !one_shot || scratch <= kOneShotScratchBytes;
 }
 
-Choice choose(const Problem& problem, Bytes bytes, int lanes, const LinkCosts& costs, bool once,
-              const LinkCosts& inside) {
+Choice choose(const Problem& problem, Bytes bytes, int lanes, Medium medium, const Tuning& tuning,
+              bool once) {
   WEFT_ASSERT(bytes >= Bytes(0), "sizes are not negative");
+  const Bytes size = problem.collective == Collective::all_to_all ? Bytes(0) : bytes;
+  const auto allowed = [&](const Algorithm& algorithm) {
+    return algorithm.supports(problem) && (!once || completes_once(algorithm, problem)) &&
+           fits_scratch(algorithm.name, problem, size);
+  };
+  // Of messages through memory nothing is measured: what is measured there is schedules on it.
+  const std::string_view measured =
+      medium == Medium::memory ? "" : tuning.measured_choice(medium, problem, size);
+  if (!measured.empty() && allowed(*find_algorithm(measured))) {
+    return choose_tiles(measured, problem, bytes, lanes, tuning);
+  }
   std::string_view best;
   double best_seconds = std::numeric_limits<double>::infinity();
   for (const Algorithm& algorithm : algorithms()) {
-    if (!algorithm.supports(problem)) continue;
-    if (once && !completes_once(algorithm, problem)) continue;
-    const bool one_shot =
-        algorithm.name == "direct" &&
-        (problem.collective == Collective::all_reduce || problem.collective == Collective::reduce);
-    const double scratch = static_cast<double>(bytes.value) * problem.world_size;
-    if (one_shot && scratch > kOneShotScratchBytes) continue;
-    const double expected = expected_seconds(algorithm.name, problem, bytes, costs, inside);
+    if (!allowed(algorithm)) continue;
+    const double expected =
+        expected_seconds(algorithm.name, problem, size, tuning.costs(medium), tuning.memory);
     if (expected < best_seconds) {
       best_seconds = expected;
       best = algorithm.name;
     }
   }
   WEFT_ASSERT(!best.empty(), "some algorithm supports every collective");
-  return choose_tiles(best, problem, bytes, lanes);
+  return choose_tiles(best, problem, bytes, lanes, tuning);
 }
 
 }  // namespace weft::comm

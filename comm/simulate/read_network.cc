@@ -1,13 +1,11 @@
 // The network file: every field, its type and its range.
-#include <fmt/ranges.h>
-
 #include <cmath>
 #include <cstdint>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
-#include <set>
 
+#include "comm/simulate/json_fields.h"
 #include "comm/simulate/json_lines.h"
 #include "comm/simulate/network.h"
 #include "kernels/base/error.h"
@@ -26,114 +24,6 @@ constexpr double kBytesMax = 1e12;
 constexpr double kFactorMax = 1e6;
 constexpr double kShareMax = 0.999;
 constexpr double kTiny = 1e-6;  // the least that a rate or a share may be
-
-struct Source {
-  std::string name;
-  JsonLines lines;
-
-  int line(const std::string& path) const {
-    const auto at = lines.find(path);
-    return at == lines.end() ? 1 : at->second;
-  }
-  template <class... Args>
-  [[noreturn]] void refuse(const std::string& path, fmt::format_string<Args...> format,
-                           Args&&... args) const {
-    fail<InvalidArgument>("{}, line {}, field {}: {}", name, line(path), path.empty() ? "/" : path,
-                          fmt::format(format, std::forward<Args>(args)...));
-  }
-};
-
-// One object of the file. Every field that may be there is asked for once; finish() refuses others.
-class Fields {
- public:
-  Fields(const Source& source, const json& object, std::string path)
-      : source_(source), object_(object), path_(std::move(path)) {
-    if (!object.is_object()) {
-      source.refuse(path_, "expected an object, found {}", found(object));
-    }
-  }
-
-  std::string path(const std::string& field) const { return path_ + "/" + field; }
-  bool has(const char* field) const { return object_.contains(field); }
-
-  const json* find(const char* field) {
-    known_.insert(field);
-    const auto at = object_.find(field);
-    return at == object_.end() ? nullptr : &*at;
-  }
-
-  void number(const char* field, double& into, double low, double high) {
-    const json* value = find(field);
-    if (value == nullptr) return;
-    if (!value->is_number()) {
-      source_.refuse(path(field), "expected a number, found {}", found(*value));
-    }
-    const double given = value->get<double>();
-    if (!(given >= low && given <= high)) {
-      source_.refuse(path(field), "expected {} to {}, found {}", low, high, given);
-    }
-    into = given;
-  }
-
-  void integer(const char* field, std::int32_t& into, std::int64_t low, std::int64_t high) {
-    const json* value = find(field);
-    if (value != nullptr) into = integer_of(*value, path(field), low, high);
-  }
-
-  std::int32_t integer_of(const json& value, const std::string& path, std::int64_t low,
-                          std::int64_t high) const {
-    const bool fits = value.is_number_integer() &&
-                      !(value.is_number_unsigned() &&
-                        value.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX));
-    if (!fits) source_.refuse(path, "expected a whole number, found {}", found(value));
-    const auto given = value.get<std::int64_t>();
-    if (given < low || given > high) {
-      source_.refuse(path, "expected {} to {}, found {}", low, high, given);
-    }
-    return static_cast<std::int32_t>(given);
-  }
-
-  // Calls visit(element, path) for each element of an array.
-  template <class Visit>
-  void each(const char* field, Visit&& visit) {
-    const json* list = find(field);
-    if (list == nullptr) return;
-    if (!list->is_array()) source_.refuse(path(field), "expected a list, found {}", found(*list));
-    for (std::size_t i = 0; i < list->size(); ++i) {
-      visit((*list)[i], fmt::format("{}/{}", path(field), i));
-    }
-  }
-
-  // Fields of an object inside this one.
-  template <class Visit>
-  void inside(const char* field, Visit&& visit) {
-    const json* object = find(field);
-    if (object == nullptr) return;
-    Fields fields(source_, *object, path(field));
-    visit(fields);
-    fields.finish();
-  }
-
-  void finish() const {
-    for (const auto& item : object_.items()) {
-      if (known_.contains(item.key())) continue;
-      source_.refuse(path(item.key()), "there is no such field; here there are: {}",
-                     fmt::join(known_, ", "));
-    }
-  }
-
- private:
-  static std::string found(const json& value) {
-    std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-    if (text.size() > 40) text = text.substr(0, 37) + "...";
-    return fmt::format("{} {}", value.type_name(), text);
-  }
-
-  const Source& source_;
-  const json& object_;
-  std::string path_;
-  std::set<std::string> known_;
-};
 
 void read_link(Fields& fields, LinkModel& link) {
   fields.number("up_gbit_s", link.up_gbit_s, kTiny, kRateMax);

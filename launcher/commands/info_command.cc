@@ -89,7 +89,7 @@ int print_info() {
   fmt::print("host: {}, started by: {}\n", host_name(), environment.name);
   fmt::print("usable here: {}\n{}", machine.summary(), tree_of(machine));
   fmt::print("CUDA devices: {}\n", cuda_devices_text());
-  fmt::print("transports: inproc (threads of one process), tcp\n");
+  fmt::print("transports: inproc (threads of one process), shm (processes of one host), tcp\n");
   fmt::print("algorithms: {}\n", algorithms);
   return std::fflush(stdout) == 0 ? 0 : 1;
 }

@@ -79,6 +79,10 @@ Variables given_variables(const RunOptions& options, const Devices& devices) {
   };
   set_directory(comm::env::kFlightRecorder, options.flight_recorder);
   set_directory(comm::env::kTimeline, options.timeline);
+  if (options.tuning == "none") set(comm::env::kTuning, options.tuning);
+  if (!options.tuning.empty() && options.tuning != "none") {
+    set(comm::env::kTuning, std::filesystem::absolute(options.tuning).string());
+  }
   if (isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1) variables[env::kTerminal] = "1";
   return variables;
 }

@@ -8,6 +8,8 @@
 #include <map>
 
 #include "comm/algorithms/algorithms.h"
+#include "comm/planner.h"
+#include "kernels/base/error.h"
 #include "launcher/job/launch_error.h"
 
 namespace weft::launcher {
@@ -55,6 +57,19 @@ CLI::Validator one_of(Names names) {
     return fmt::format("'{}' is not a choice; choose one of: {}", value, joined(names));
   });
   validator.description("{" + joined(names) + "}");
+  return validator;
+}
+
+CLI::Validator algorithm_wishes() {
+  CLI::Validator validator;
+  validator.operation([](std::string& value) -> std::string {
+    try {
+      comm::parse_wishes(value, "--algorithm");
+      return {};
+    } catch (const weft::InvalidArgument& error) {
+      return error.what();
+    }
+  });
   return validator;
 }
 
@@ -109,12 +124,19 @@ void declare_job_options(CLI::App& app, RunOptions& o) {
 void declare_run_options(CLI::App& app, RunOptions& o) {
   app.option_defaults()->always_capture_default();
   declare_job_options(app, o);
-  app.add_option("--transport", o.transport, "What carries the data (default: auto)")
-      ->check(one_of({"auto", "tcp"}));
+  app.add_option(
+         "--transport", o.transport,
+         "What carries the data: auto is shared memory inside a host, tcp between (default: auto)")
+      ->check(one_of({"auto", "shm", "tcp"}));
   app.add_option("--interface", o.interface,
                  "Network interface or address for the data (default: the one towards node 0)");
-  app.add_option("--algorithm", o.algorithm, "Collective algorithm (default: auto)")
-      ->check(one_of(algorithm_names()));
+  app.add_option("--algorithm", o.algorithm,
+                 "Collective algorithm (default: auto): " + joined(algorithm_names()) +
+                     "; or by collective: all_reduce=ring,broadcast=tree")
+      ->check(algorithm_wishes());
+  app.add_option("--tuning", o.tuning,
+                 "What choices are made from: a file of weft tune, or none for what is built in "
+                 "(default: your own file, if there is one)");
   app.add_option("--flight-recorder,--flight_recorder", o.flight_recorder,
                  "Directory where ranks dump their last operations on failures and SIGUSR2 (see "
                  "weft trace --help)");

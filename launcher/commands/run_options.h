@@ -25,6 +25,7 @@ struct RunOptions {
   std::string transport;  // empty: not given
   std::string interface;
   std::string algorithm;
+  std::string tuning;
   std::string flight_recorder;
   std::string timeline;
 

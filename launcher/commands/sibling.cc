@@ -15,7 +15,7 @@
 namespace weft::launcher {
 
 bool is_sibling_command(const std::string& name) {
-  static constexpr std::array<std::string_view, 1> kSiblings = {"bench"};
+  static constexpr std::array<std::string_view, 2> kSiblings = {"bench", "tune"};
   return std::find(kSiblings.begin(), kSiblings.end(), name) != kSiblings.end();
 }
 

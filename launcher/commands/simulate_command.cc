@@ -26,7 +26,7 @@ namespace {
 namespace simulate = comm::simulate;
 
 // What can be simulated in less than a minute: with more messages the default is fewer tiles.
-constexpr std::int64_t kQuickMessages = 20'000'000;
+constexpr std::int64_t kQuickMessages = 14'000'000;
 
 simulate::Network network_of(const SimulateOptions& o) {
   if (!o.network_file.empty()) {

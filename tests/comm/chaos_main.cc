@@ -2,9 +2,10 @@
 // others: each must raise an error that names that rank, in time, and nothing may be left behind.
 //
 //   chaos_main --runs 1000 --transport tcp [--ranks 4] [--seed 1] [--signal kill|stop]
-//              [--connections 3] [--within-ms 1000]
+//              [--connections 3] [--hosts 2] [--within-ms 1000]
 //
-// Run k of seed s is run 0 of seed s + k: a failure can be repeated alone.
+// --hosts: ranks are dealt to so many pretended hosts, each of which shares memory (transport
+// auto). Run k of seed s is run 0 of seed s + k: a failure can be repeated alone.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
@@ -29,6 +30,7 @@
 #include "tests/comm/chaos_work.h"
 
 using namespace weft;  // NOLINT: a program
+using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
@@ -41,6 +43,7 @@ struct Options {
   std::string transport = "tcp";
   std::string signal = "kill";
   int connections = 1;
+  int hosts = 1;
   int within_ms = 1000;
   int last_moment_ms = 40;  // after all are ready
 };
@@ -58,10 +61,10 @@ int be_rank(unsigned seed) {
   try {
     comm::Communicator world =
         comm::Communicator::connect(comm::ConnectOptions::from_environment());
+    comm::testing::ChaosWork work(world, seed);
     world.barrier();
     std::printf("ready\n");
     std::fflush(stdout);
-    comm::testing::ChaosWork work(world, seed);
     for (;;) work.step();
   } catch (const Error& error) {
     std::printf("thrown %lld %s: %s\n", now_us(), std::string(name_of(error.code())).c_str(),
@@ -104,9 +107,11 @@ class Child {
     for (;;) {
       const auto at = said_.find(text);
       if (at != std::string::npos && said_.find('\n', at) != std::string::npos) return true;
-      const auto left = std::chrono::duration_cast<milliseconds>(until - Clock::now()).count();
+      const auto left = std::max(Clock::duration(0), until - Clock::now());
+      const long long nanoseconds = std::chrono::nanoseconds(left).count();
+      const timespec patience{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
       pollfd ready{out_, POLLIN, 0};
-      if (::poll(&ready, 1, static_cast<int>(std::max<long long>(left, 0))) <= 0) return false;
+      if (::ppoll(&ready, 1, &patience, nullptr) <= 0) return false;
       char buffer[1024];
       const ssize_t n = ::read(out_, buffer, sizeof buffer);
       if (n <= 0) return false;
@@ -197,6 +202,7 @@ Found run(const Options& options, unsigned seed) {
             {comm::env::kJobId, server_options.job.job_id},
             {comm::env::kSecretFd, std::to_string(secret)},
             {comm::env::kTransport, options.transport},
+            {comm::env::kHostKey, options.hosts > 1 ? std::to_string(r % options.hosts) : ""},
             {comm::env::kConnections, std::to_string(options.connections)}},
         seed);
   }
@@ -209,11 +215,11 @@ Found run(const Options& options, unsigned seed) {
   }
   const int victim = static_cast<int>(random() % static_cast<unsigned>(options.ranks));
   const std::size_t index = static_cast<std::size_t>(victim);
-  // Until the random moment has come, nobody may fail.
-  const milliseconds moment(random() % static_cast<unsigned>(options.last_moment_ms));
-  if (children[index].says("thrown ", Clock::now() + moment)) {
-    found.complaints.push_back(
-        fmt::format("rank {} failed by itself:\n{}", victim, children[index].said()));
+  // The random moment, until which all is well.
+  const auto moment =
+      Clock::now() + microseconds(random() % static_cast<unsigned>(options.last_moment_ms * 1000));
+  if (children[index].says("thrown ", moment)) {
+    found.complaints.push_back(fmt::format("failed by itself:\n{}", children[index].said()));
     return found;
   }
   const pid_t victim_pid = children[index].pid();
@@ -273,6 +279,7 @@ int main(int argc, char** argv) {
   app.add_option("--transport", options.transport);
   app.add_option("--signal", options.signal)->check(CLI::IsMember({"kill", "stop"}));
   app.add_option("--connections", options.connections)->check(CLI::Range(1, 16));
+  app.add_option("--hosts", options.hosts)->check(CLI::Range(1, 64));
   app.add_option("--within-ms", options.within_ms);
   CLI11_PARSE(app, argc, argv);
   return be_parent(options);

@@ -20,10 +20,14 @@ TEST(Chaos, KilledRanksAreNamedOverSeveralConnections) {
 TEST(Chaos, KilledRanksAreNamedOverSharedMemory) {
   expect_calm("--transport shm --runs 20 --within-ms 2000");
 }
+TEST(Chaos, KilledRanksAreNamedOnHostsThatShareMemory) {
+  expect_calm("--transport auto --hosts 2 --runs 10 --seed 200 --within-ms 2000");
+}
 // Found by its silence: six heartbeats of 500 ms, the window for the verdict, and some time to say
 // so.
 TEST(Chaos, AStoppedRankIsToldFromADeadOne) {
   expect_calm("--transport tcp --signal stop --runs 2 --within-ms 5000");
+  expect_calm("--transport shm --signal stop --runs 2 --within-ms 5000");
 }
 
 }  // namespace

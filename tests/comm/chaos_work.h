@@ -1,6 +1,7 @@
 // What the ranks of the chaos runs do: collectives in an order that all of them draw alike.
 #pragma once
 
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -13,8 +14,8 @@ class ChaosWork {
   ChaosWork(Communicator& world, unsigned seed)
       : world_(world),
         random_(seed),
-        wide_(kMost * static_cast<std::size_t>(world.size()), 1.0f),
-        other_(wide_.size(), 0.0f) {}
+        wide_(make(world, seed % 2 == 0)),
+        other_(make(world, seed % 3 == 0)) {}
 
   // The next collective, whichever it is.
   void step() {
@@ -35,13 +36,21 @@ class ChaosWork {
  private:
   static constexpr std::size_t kMost = 300'000;
 
+  // Memory of which other ranks of the host can address all, or not.
+  static SymmetricMemory make(Communicator& world, bool registered) {
+    const std::size_t bytes = kMost * sizeof(float) * static_cast<std::size_t>(world.size());
+    if (registered) return world.allocate_symmetric(Bytes(static_cast<std::int64_t>(bytes)));
+    return {std::shared_ptr<std::byte>(new std::byte[bytes](), std::default_delete<std::byte[]>()),
+            Bytes(static_cast<std::int64_t>(bytes))};
+  }
+
   Work start(unsigned kind, std::size_t count, int root) {
     const auto size = static_cast<std::size_t>(world_.size());
     // Those in flight together may share memory here: nobody looks at the sums.
-    const auto narrow = [&](std::vector<float>& of) {
+    const auto narrow = [&](const SymmetricMemory& of) {
       return View(of.data(), Elems(static_cast<std::int64_t>(count)), DType::f32);
     };
-    const auto wide = [&](std::vector<float>& of) {
+    const auto wide = [&](const SymmetricMemory& of) {
       return View(of.data(), Elems(static_cast<std::int64_t>(count * size)), DType::f32);
     };
     switch (kind) {
@@ -66,8 +75,8 @@ class ChaosWork {
 
   Communicator& world_;
   std::mt19937 random_;
-  std::vector<float> wide_;
-  std::vector<float> other_;
+  SymmetricMemory wide_;
+  SymmetricMemory other_;
   std::vector<Work> pending_;
 };
 

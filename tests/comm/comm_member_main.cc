@@ -1,5 +1,6 @@
 // One rank of a job, as a process: joins as the environment says and behaves as its first argument
 // says, from the collective whose number is the second. What it was thrown goes to stdout.
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -30,6 +31,28 @@ void limit_memory(long more) {
   ::setrlimit(RLIMIT_AS, &limit);
 }
 
+void limit(int resource, rlim_t most) {
+  rlimit limit{most, most};
+  ::setrlimit(static_cast<__rlimit_resource_t>(resource), &limit);
+}
+
+// What is taken from this process before it joins.
+void do_without(const char* deed) {
+  const bool hides = std::strcmp(deed, "hidden") == 0;
+  if (hides || std::strstr(deed, "plain") != nullptr) {
+    // Root would see into all the same.
+    constexpr uid_t kNobody = 65534;
+    if (::geteuid() == 0 && (::setresgid(kNobody, kNobody, kNobody) != 0 ||
+                             ::setresuid(kNobody, kNobody, kNobody) != 0)) {
+      std::abort();
+    }
+    ::prctl(PR_SET_DUMPABLE, hides ? 0 : 1);
+  }
+  if (std::strcmp(deed, "cramped") == 0) limit_memory(22 << 20);
+  if (std::strcmp(deed, "short") == 0) limit(RLIMIT_FSIZE, 1000);
+  if (std::strstr(deed, "few") != nullptr) limit(RLIMIT_NOFILE, 64);
+}
+
 // A call whose scratch this rank cannot have if it is the one that starves.
 void need_much(comm::Communicator& world, bool starves, bool async) {
   std::vector<std::uint8_t> much(std::size_t{32} << 20);
@@ -47,7 +70,10 @@ void need_much(comm::Communicator& world, bool starves, bool async) {
 int main(int argc, char** argv) {
   const char* deed = argc > 1 ? argv[1] : "work";
   const int turn = argc > 2 ? std::atoi(argv[2]) : 0;
+  const bool tells = std::strncmp(deed, "work", 4) == 0 || std::strcmp(deed, "hidden") == 0 ||
+                     std::strcmp(deed, "cramped") == 0 || std::strcmp(deed, "short") == 0;
   try {
+    do_without(deed);
     comm::Communicator world =
         comm::Communicator::connect(comm::ConnectOptions::from_environment());
     std::vector<float> data(200'000, 1.0f);
@@ -60,7 +86,7 @@ int main(int argc, char** argv) {
         return 3;
       }
       if (k == turn && std::strcmp(deed, "stop") == 0) std::raise(SIGSTOP);
-      if (k == turn && std::strcmp(deed, "work") == 0) {
+      if (k == turn && tells) {
         std::printf("ready\n");
         std::fflush(stdout);
       }

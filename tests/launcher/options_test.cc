@@ -31,7 +31,7 @@ TEST(Options, BadChoicesExit2AndListTheChoices) {
       {"--accelerator", "gpux", "auto, cpu, gpu, cuda, mps, tpu"},
       {"--strategy", "ddpp", "ddp_find_unused_parameters_true"},
       {"--precision", "8-mixed", "16-mixed, bf16-mixed, 32-true, 64-true, 16-true, bf16-true"},
-      {"--transport", "udp", "auto, tcp"},
+      {"--transport", "udp", "auto, shm, tcp"},
       {"--algorithm", "rings", "ring"},
       {"--bind", "socket", "auto, none, core, numa"},
   };

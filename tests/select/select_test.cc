@@ -24,9 +24,9 @@ TEST(Select, AlwaysFindsSomethingThatIsSupported) {
   for (int c = 0; c < kScheduledCollectives; ++c) {
     for (const int n : {1, 2, 3, 7, 8, 64, 1000, 65536}) {
       for (const std::int64_t bytes : kSizes) {
-        for (const LinkCosts& costs : {kSocketCosts, kMemoryCosts}) {
+        for (const Medium medium : {Medium::tcp, Medium::memory}) {
           const Problem problem{static_cast<Collective>(c), 0, n, 0};
-          const Choice choice = choose(problem, Bytes(bytes), 1, costs);
+          const Choice choice = choose(problem, Bytes(bytes), 1, medium);
           const Algorithm* algorithm = find_algorithm(choice.algorithm);
           ASSERT_NE(algorithm, nullptr);
           EXPECT_TRUE(algorithm->supports(problem));
@@ -121,7 +121,7 @@ TEST(Select, LargeReductionsAreHierarchicalAcrossHosts) {
     for (const bool dealt : {false, true}) {
       const Problem problem = on_hosts(collective, 4, 8, dealt);
       for (const std::int64_t bytes : {1 << 20, 64 << 20}) {
-        EXPECT_EQ(choose(problem, Bytes(bytes), 1, kNetworkCosts).algorithm, "hierarchical")
+        EXPECT_EQ(choose(problem, Bytes(bytes), 1, Medium::network).algorithm, "hierarchical")
             << name_of(collective) << " of " << bytes << (dealt ? ", dealt" : "");
       }
     }
@@ -129,7 +129,7 @@ TEST(Select, LargeReductionsAreHierarchicalAcrossHosts) {
   // One host is no hierarchy, nor are hosts of one rank each.
   for (const auto& [hosts, each] : {std::pair{1, 8}, {8, 1}}) {
     const Problem problem = on_hosts(Collective::all_reduce, hosts, each);
-    EXPECT_NE(choose(problem, Bytes(64 << 20), 1, kNetworkCosts).algorithm, "hierarchical");
+    EXPECT_NE(choose(problem, Bytes(64 << 20), 1, Medium::network).algorithm, "hierarchical");
   }
 }
 
@@ -149,7 +149,7 @@ TEST(Select, SmallReductionsDoubleWhereFewRoundsCross) {
   // 4 hosts of 8 ranks in a row: of 5 rounds 3 stay inside.
   for (const std::int64_t bytes : {8, 1024}) {
     EXPECT_EQ(
-        choose(on_hosts(Collective::all_reduce, 4, 8), Bytes(bytes), 1, kNetworkCosts).algorithm,
+        choose(on_hosts(Collective::all_reduce, 4, 8), Bytes(bytes), 1, Medium::network).algorithm,
         "recursive_doubling");
   }
 }

@@ -137,7 +137,7 @@ TEST(ProcessTimelines, OfAJobThatFailsAreThere) {
   const MergeReport report = merge(directory);
   EXPECT_EQ(report.files, 2);
   const ChromeTrace trace = read_chrome_trace(directory / "merged.json");
-  EXPECT_GE(trace.operations, 2 * 30);
+  EXPECT_GE(trace.operations, 2 * 29);  // a survivor may still be in its 29th
 }
 
 TEST_F(Timelines, WhatDoesNotFitIsCounted) {

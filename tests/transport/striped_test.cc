@@ -179,6 +179,51 @@ TEST(StripedLinks, AnotherFrameThanExpectedIsAMismatchInItsOwnLengths) {
   EXPECT_EQ(mismatch_of(10, 100'000), std::pair(10l, 100'000l));
 }
 
+// A peer that is done closes one connection after the other: what it has sent before is whole.
+TEST(StripedLinks, AConnectionThatEndsEarlyTakesNothingAway) {
+  std::vector<int> ours;
+  std::vector<int> wire;
+  for (int k = 0; k < 3; ++k) {
+    const auto [one, other] = socket_pair();
+    ours.push_back(one);
+    wire.push_back(other);
+  }
+  End end(ours);
+  const auto payload = payload_of(kWholeBytes + 1);
+  std::vector<std::byte> into(payload.size());
+  const std::size_t piece = segment_bytes_of(payload.size(), 2);
+  const FrameHeader announcement = make_announcement(tag_of(1), payload.size());
+  const auto write = [&](std::size_t k, const void* data, std::size_t bytes) {
+    ASSERT_EQ(::send(wire[k], data, bytes, MSG_NOSIGNAL), static_cast<ssize_t>(bytes));
+  };
+  const auto look = [&] {
+    end.refresh();
+    return end.link->poll_recv();
+  };
+  write(0, &announcement, sizeof announcement);
+  end.link->start_recv(tag_of(1), into.data(), Bytes(static_cast<std::int64_t>(payload.size())),
+                       false);
+  ::close(wire[1]);  // had nothing to carry
+  EXPECT_EQ(look(), nullptr);
+  EXPECT_FALSE(end.link->bulk(0).wants_read());
+  for (std::size_t offset = 0; offset < payload.size(); offset += piece) {
+    const std::size_t bytes = std::min(piece, payload.size() - offset);
+    const SegmentHeader header = make_segment(0, offset, payload.data() + offset, bytes);
+    write(2, &header, sizeof header);
+    write(2, payload.data() + offset, bytes);
+  }
+  EXPECT_EQ(look(), into.data());
+  EXPECT_EQ(into, payload);
+  end.link->finish_recv();
+  // The next frame will never come: now that is a loss.
+  write(0, &announcement, sizeof announcement);
+  ::close(wire[2]);
+  end.link->start_recv(tag_of(1), into.data(), Bytes(static_cast<std::int64_t>(payload.size())),
+                       false);
+  EXPECT_THROW(look(), LinkLost);
+  ::close(wire[0]);
+}
+
 // Feeds segments made by hand to a link that awaits 100,000 bytes in pieces of 32 KiB.
 class Segments : public ::testing::Test {
  protected:

@@ -41,6 +41,7 @@ void Group::check(int member, const char* doing) const {
     case Presence::severed:
       throw LinkLost(rank, fmt::format("rank {} dropped its links and {}", rank, doing));
   }
+  fail<Corrupt>("rank {} is neither here nor gone: its shared area is damaged", rank);
 }
 
 void Group::report_severed() const {

@@ -134,20 +134,28 @@ bool MemoryLink::take_slot(Slot& slot) {
   return true;
 }
 
-const std::byte* MemoryLink::data_of(const Slot& slot) const {
-  if (slot.where == Where::eager) return slot.eager.data();
-  const std::byte* data = nullptr;
-  if (slot.where == Where::posted) {
-    data = group_.book().locate(peer_, slot.data, Bytes(static_cast<std::int64_t>(recv_bytes_)));
-  } else if (slot.staging < kPieces && slot.piece_bytes <= kPieceBytes &&
-             slot.piece_offset == received_ && slot.piece_bytes <= recv_bytes_ - received_) {
-    data = group_.base(peer_) + group_.layout().staging(group_.self(), lane_, slot.staging);
+// What a slot holds. How much that must be is known here, whatever the slot says: a damaged one
+// gives an error, and never a byte from elsewhere.
+MemoryLink::Piece MemoryLink::piece_of(const Slot& slot) const {
+  Piece piece{nullptr, recv_bytes_};
+  const Where where = slot.where;
+  const std::uint32_t k = slot.staging;
+  if (where == Where::staged) {
+    piece.bytes = std::min(kPieceBytes, recv_bytes_ - received_);
+    if (k < kPieces && slot.piece_offset == received_ && slot.piece_bytes == piece.bytes) {
+      piece.data = group_.base(peer_) + group_.layout().staging(group_.self(), lane_, k);
+    }
+  } else if (received_ == 0 && where == Where::eager && recv_bytes_ <= kEagerBytes) {
+    piece.data = slot.eager.data();
+  } else if (received_ == 0 && where == Where::posted) {
+    piece.data =
+        group_.book().locate(peer_, slot.data, Bytes(static_cast<std::int64_t>(recv_bytes_)));
   }
-  if (data == nullptr) {
+  if (piece.data == nullptr) {
     fail<Corrupt>("rank {} points to memory that is not shared: its area is damaged",
                   group_.rank_of(peer_));
   }
-  return data;
+  return piece;
 }
 
 const void* MemoryLink::poll_recv() {
@@ -155,8 +163,7 @@ const void* MemoryLink::poll_recv() {
     Slot& slot = in_slot();
     if (!take_slot(slot)) return nullptr;
     holding_ = true;
-    const std::byte* const data = data_of(slot);
-    const std::size_t piece = slot.where == Where::staged ? slot.piece_bytes : recv_bytes_;
+    const auto [data, piece] = piece_of(slot);
     bytes_moved_ += piece + 1;
     if (view_allowed_ && piece == recv_bytes_) {
       arrived_ = data;

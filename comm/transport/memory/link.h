@@ -36,7 +36,11 @@ class MemoryLink final : public Link {
   Slot& out_slot() const { return out_.slots[tail_ % kSlots]; }
   Slot& in_slot() const { return in_.slots[head_ % kSlots]; }
   bool take_slot(Slot& slot);
-  const std::byte* data_of(const Slot& slot) const;
+  struct Piece {
+    const std::byte* data;
+    std::size_t bytes;
+  };
+  Piece piece_of(const Slot& slot) const;
   void give_slot_back();
 
   const Group& group_;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +29,8 @@ Mapping map(int fd, std::size_t bytes, const std::string& what) {
   return {static_cast<std::byte*>(memory), [bytes](std::byte* m) { ::munmap(m, bytes); }};
 }
 
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
 std::string path_of(const Handle& handle) {
   return fmt::format("/proc/{}/fd/{}", handle.pid, handle.fd);
 }
@@ -46,15 +49,21 @@ Descriptor::~Descriptor() {
 }
 
 Segment::Segment(const std::string& name, std::size_t bytes, bool reserve)
-    : descriptor_(::memfd_create(name.c_str(), MFD_CLOEXEC)), bytes_(bytes) {
+    : descriptor_(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING)), bytes_(bytes) {
   if (descriptor_.fd() < 0) {
     fail<IoError>(
         "cannot make shared memory: memfd_create: {}; raise ulimit -n if it says that "
         "too many files are open",
         std::strerror(errno));
   }
-  // A file size limit (ulimit -f) would send SIGXFSZ: the launcher of this thread sees EFBIG only
-  // if that is ignored, so what is too long is left to ftruncate's own answer.
+  // Beyond a file size limit ftruncate would not only fail, but end the process with SIGXFSZ.
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur) {
+    fail<IoError>(
+        "cannot make {} bytes of shared memory: files may have {} at most; raise ulimit "
+        "-f",
+        bytes, limit.rlim_cur);
+  }
   if (::ftruncate(descriptor_.fd(), static_cast<off_t>(bytes)) != 0) {
     fail<IoError>(
         "cannot make {} bytes of shared memory: ftruncate: {}; use less, or raise "
@@ -73,6 +82,10 @@ Segment::Segment(const std::string& name, std::size_t bytes, bool reserve)
           bytes, std::strerror(error));
     }
   }
+  // Where a mapping's pages can be cut off, touching them raises SIGBUS.
+  if (::fcntl(descriptor_.fd(), F_ADD_SEALS, kSeals) != 0) {
+    fail<IoError>("cannot seal shared memory: {}", std::strerror(errno));
+  }
   mapping_ = map(descriptor_.fd(), bytes, "shared memory");
 }
 
@@ -87,7 +100,8 @@ Mapping map_segment(const Handle& handle, std::size_t bytes) {
   }
   struct stat status {};
   if (::fstat(descriptor.fd(), &status) != 0 || !S_ISREG(status.st_mode) ||
-      status.st_size != static_cast<off_t>(bytes)) {
+      status.st_size != static_cast<off_t>(bytes) ||
+      (::fcntl(descriptor.fd(), F_GET_SEALS) & kSeals) != kSeals) {
     fail<IoError>("{} is not the shared memory of {} bytes that process {} promised; {}", path,
                   bytes, handle.pid, kRemedy);
   }
@@ -99,9 +113,12 @@ Descriptor open_pipe(const Handle& handle) {
   const std::string path = path_of(handle);
   Descriptor descriptor(::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
   struct stat status {};
-  if (descriptor.fd() < 0 || ::fstat(descriptor.fd(), &status) != 0 || !S_ISFIFO(status.st_mode)) {
+  if (descriptor.fd() < 0) {
     fail<IoError>("cannot open the pipe of process {} ({}: {}); {}", handle.pid, path,
                   std::strerror(errno), kRemedy);
+  }
+  if (::fstat(descriptor.fd(), &status) != 0 || !S_ISFIFO(status.st_mode)) {
+    fail<IoError>("{} is not the pipe that process {} promised; {}", path, handle.pid, kRemedy);
   }
   return descriptor;
 }

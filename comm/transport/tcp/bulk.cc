@@ -40,7 +40,7 @@ void Bulk::push() {
 }
 
 void Bulk::pull(Incoming& incoming) {
-  while (incoming.missing > 0 && socket_.readable() && !ended_) {
+  while (incoming.missing > 0 && socket_.readable()) {
     if (header_got_ == kHeader && !header_open_) {
       open_header(incoming);
       if (parked_) return;
@@ -58,8 +58,9 @@ void Bulk::pull(Incoming& incoming) {
     }
     if (n == 0) {
       hangup_known_ = ended_ = true;
-      if (header_open_ || header_got_ > 0) lose();
-      return;  // between segments: the others may have what is missing
+      const bool inside = header_open_ || header_got_ > 0;
+      if (inside) socket_.lost("closed a connection in the middle of a frame");
+      return;  // the rest may have come on the others: a peer that is done closes them all
     }
     if (n < 0) return;
     const std::size_t of_payload = std::min(static_cast<std::size_t>(n), left);
@@ -74,8 +75,6 @@ void Bulk::pull(Incoming& incoming) {
     }
   }
 }
-
-void Bulk::lose() const { socket_.lost("closed a connection in the middle of a frame"); }
 
 void Bulk::open_header(Incoming& incoming) {
   const auto refuse = [&](const char* what) {

@@ -35,9 +35,10 @@ class Bulk {
   // Takes the segments of `incoming` that are there, straight into place; leaves those of later
   // frames alone. Corrupt and LinkLost as links throw them.
   void pull(Incoming& incoming);
-  // The peer has closed it, after whole segments: nothing more comes here.
-  bool ended() const { return ended_; }
-  [[noreturn]] void lose() const;  // LinkLost
+  bool ended() const { return ended_; }  // the peer has closed its side, and all that came is taken
+  [[noreturn]] void lost() const {
+    socket_.lost("closed its connections in the middle of a frame");
+  }
 
   int fd() const { return socket_.fd(); }
   bool wants_read() const { return reading_ && !parked_ && !ended_; }
@@ -62,13 +63,13 @@ class Bulk {
 
   Socket socket_;
   bool hangup_known_ = false;
-  bool ended_ = false;
 
   SegmentHeader send_header_;
   const std::byte* send_data_ = nullptr;
   std::size_t sent_ = 0;  // header included
 
   bool reading_ = false;
+  bool ended_ = false;
   bool parked_ = false;  // what comes next belongs to a later frame
   SegmentHeader header_;
   std::size_t header_got_ = 0;

@@ -103,13 +103,13 @@ const void* StripedLink::poll_recv() {
     announced_ = true;
     for (const auto& bulk : bulk_) bulk->set_reading(true);
   }
-  bool more = false;
+  bool all_ended = true;
   for (const auto& bulk : bulk_) {
     bulk->pull(incoming_);
-    more |= !bulk->ended();
+    all_ended &= bulk->ended();
   }
   if (incoming_.missing == 0) return incoming_.into;
-  if (!more) bulk_.front()->lose();
+  if (all_ended) bulk_.front()->lost();
   return nullptr;
 }
 

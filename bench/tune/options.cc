@@ -1,0 +1,46 @@
+#include "bench/tune/options.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <map>
+
+namespace weft::bench {
+
+TuneOptions parse_tune_options(int argc, char** argv) {
+  TuneOptions o;
+  CLI::App app("Fits the choice of algorithms to this machine, or explains a choice.", "weft tune");
+  app.add_option("--devices", o.devices, "Ranks to start (ignored under weft run)")
+      ->check(CLI::Range(2, 1024))
+      ->capture_default_str();
+  app.add_option("--transport", o.transport, "What to measure: auto is shm inside a host")
+      ->check(CLI::IsMember({"auto", "shm", "tcp"}))
+      ->capture_default_str();
+  app.add_option("--output", o.output, "The file to write (default: your own)");
+  app.add_flag("--quick", o.quick, "all_reduce and broadcast alone, few sizes");
+  app.add_flag("--show", o.show, "Measure nothing: explain the choice for the options below");
+  app.add_option("--file", o.file, "Tuning file, or none (default: WEFT_TUNING, or your own)");
+  std::map<std::string, comm::Collective> names;
+  for (int c = 0; c < comm::kScheduledCollectives; ++c) {
+    const auto collective = static_cast<comm::Collective>(c);
+    names[comm::name_of(collective)] = collective;
+  }
+  app.add_option("--collective", o.collective, "Which (default: all_reduce)")
+      ->transform(CLI::CheckedTransformer(names));
+  std::uint64_t bytes = static_cast<std::uint64_t>(o.bytes.value);
+  app.add_option("--bytes", bytes, "Of the larger buffer (8, 64K, 1M ...)")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 40));
+  app.add_option("--ranks", o.ranks, "Ranks")->check(CLI::Range(1, 65536))->capture_default_str();
+  app.add_option("--ranks-per-host", o.ranks_per_host, "Of these, on a host (default: all)")
+      ->check(CLI::Range(1, 65536));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    std::exit(code == 0 ? 0 : 2);
+  }
+  o.bytes = Bytes(static_cast<std::int64_t>(bytes));
+  return o;
+}
+
+}  // namespace weft::bench

@@ -1,0 +1,70 @@
+#include "comm/select/explain.h"
+
+#include <algorithm>
+
+#include "comm/algorithms/algorithms.h"
+#include "kernels/base/error.h"
+
+namespace weft::comm {
+
+namespace {
+
+Candidate judge(const Algorithm& algorithm, const Problem& problem, Bytes bytes,
+                const Tuning& tuning, Medium medium, bool crowded) {
+  Candidate candidate{algorithm.name, true, 0, {}};
+  if (!algorithm.supports(problem)) {
+    candidate.possible = false;
+    candidate.why = fmt::format("does no {} on these {} ranks", name_of(problem.collective),
+                                problem.world_size);
+  } else if (medium == Medium::memory) {
+    const auto compared = candidates_on_memory(problem);
+    if (std::find(compared.begin(), compared.end(), algorithm.name) != compared.end()) {
+      candidate.seconds =
+          expected_seconds_on_memory(algorithm.name, problem, bytes, crowded, tuning.shared);
+    } else {
+      candidate.why = "not compared: on memory, passing data on only adds copies";
+    }
+  } else if (!fits_scratch(algorithm.name, problem, bytes)) {
+    candidate.possible = false;
+    candidate.why = "needs more than 64 MiB of scratch: one operand from each rank";
+  } else {
+    candidate.seconds =
+        expected_seconds(algorithm.name, problem, bytes, tuning.costs(medium), tuning.memory);
+  }
+  return candidate;
+}
+
+}  // namespace
+
+Explanation explain(const Problem& problem, Bytes bytes, const Tuning& tuning, Medium medium,
+                    bool crowded) {
+  Explanation told;
+  const Bytes size = problem.collective == Collective::all_to_all ? Bytes(0) : bytes;
+  told.choice = medium == Medium::memory
+                    ? Choice{choose_on_memory(problem, bytes, crowded, tuning), 1, false}
+                    : choose(problem, bytes, 1, medium, tuning);
+  const std::string_view measured = tuning.measured_choice(medium, problem, size);
+  const bool by_table = !measured.empty() && measured == told.choice.algorithm;
+  told.rule = by_table ? fmt::format("measured: the fastest at this size over {} with {} ranks",
+                                     name_of(medium), problem.world_size)
+                       : "the model: the least expected time";
+  told.source = tuning.source;
+  double least = 0;
+  for (const Algorithm& algorithm : algorithms()) {
+    told.candidates.push_back(judge(algorithm, problem, size, tuning, medium, crowded));
+    const double seconds = told.candidates.back().seconds;
+    if (seconds > 0 && (least == 0 || seconds < least)) least = seconds;
+  }
+  for (Candidate& candidate : told.candidates) {
+    const bool chosen = candidate.algorithm == told.choice.algorithm;
+    if (candidate.seconds > 0) {
+      candidate.why = candidate.seconds == least
+                          ? std::string("expected to be the fastest")
+                          : fmt::format("{:.2f} x the fastest", candidate.seconds / least);
+    }
+    if (chosen) candidate.why = "chosen; " + (by_table ? told.rule : candidate.why);
+  }
+  return told;
+}
+
+}  // namespace weft::comm
