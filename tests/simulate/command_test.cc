@@ -137,7 +137,7 @@ TEST(SimulateCommand, FilesThatCannotBeWrittenAreNamedBeforeTheWork) {
     EXPECT_EQ(ran.exit_code, 1);
     EXPECT_THAT(ran.output, HasSubstr(std::string(option) + "=/nonexistent/file"));
   }
-  EXPECT_EQ(shell(simulate("--ranks 4 --network /nonexistent/file")).exit_code, 1);
+  EXPECT_EQ(shell(simulate("--ranks 4 --network /nonexistent/file")).exit_code, 2);
 }
 
 }  // namespace
