@@ -96,8 +96,6 @@ Outcome outcome_of(const Streams& streams, const std::vector<std::byte>& payload
 void flip(std::size_t bytes, int flips) {
   const auto payload = payload_of(bytes);
   const Streams sound = streams_of(payload);
-  std::size_t total = 0;
-  for (const auto& stream : sound) total += stream.size() * 8;
   ASSERT_EQ(outcome_of(sound, payload), Outcome::whole);
   std::mt19937 random(static_cast<unsigned>(bytes) + 1);
   for (int i = 0; i < flips; ++i) {
