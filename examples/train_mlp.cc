@@ -67,7 +67,9 @@ class Perceptron : public nn::Layer {
     register_module("second", second_);
     register_module("last", last_);
   }
-  Tensor forward(const Tensor& x) override {
+
+ protected:
+  Tensor compute(const Tensor& x) override {
     return last_.forward(ops::relu(second_.forward(ops::relu(first_.forward(x.flatten(1))))));
   }
 
@@ -86,7 +88,9 @@ class Convolutional : public nn::Layer {
     register_module("second", second_);
     register_module("last", last_);
   }
-  Tensor forward(const Tensor& x) override {
+
+ protected:
+  Tensor compute(const Tensor& x) override {
     const auto half = ops::max_pool2d(ops::relu(first_.forward(x)), 2);
     const auto quarter = ops::max_pool2d(ops::relu(second_.forward(half)), 2);
     return last_.forward(quarter.flatten(1));

@@ -68,16 +68,21 @@ Optimizer::Optimizer(std::vector<ParameterGroup> groups, std::vector<std::string
   if (names.empty()) fail<InvalidArgument>("Optimizer: there is no parameter to optimize");
 }
 
-void Optimizer::step(double gradient_scale) {
+bool Optimizer::step(double gradient_scale) {
   NoGrad no_grad;
+  if (gate_ && !gate_(*this)) return false;
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     std::map<std::int64_t, std::vector<Update>> by_step;  // one entry, but for unused parameters
     for (auto& state : states_[g]) {
       const auto gradient = state.parameter.grad();
       if (gradient.defined()) by_step[++state.steps()].push_back({&state, gradient.contiguous()});
     }
-    for (const auto& [steps, updates] : by_step) update(updates, groups_[g], gradient_scale);
+    for (const auto& [steps, updates] : by_step) {
+      update(updates, groups_[g], gradient_scale);
+      for (const auto& [state, gradient] : updates) state->parameter.storage()->mark_written();
+    }
   }
+  return true;
 }
 
 void Optimizer::zero_grad() {
