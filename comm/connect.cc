@@ -86,6 +86,7 @@ class StoreHome final : public Home {
  private:
   std::vector<Introduction> introduce(const std::string& name, const std::vector<int>& ranks,
                                       const tcp::Endpoint& endpoint);
+  void wait_for_readers(const std::string& name, const std::vector<int>& ranks);
   std::shared_ptr<shm::Host> share_memory(const std::string& name, const std::vector<int>& ranks,
                                           int rank, const std::vector<Introduction>& all);
   std::unique_ptr<Mesh> form_mesh(const std::string& name, const std::vector<int>& ranks, int rank,
@@ -131,6 +132,17 @@ std::vector<Introduction> StoreHome::introduce(const std::string& name,
   }
   if (first) tuning_ = make_tuning(all.front().tuning);
   return all;
+}
+
+// After a refusal that all ranks come to by themselves, from the same introductions: whoever ends
+// at once would be news of a lost rank to those who have not read theirs, and hide the reason.
+void StoreHome::wait_for_readers(const std::string& name, const std::vector<int>& ranks) {
+  constexpr milliseconds kPatience{500};
+  try {
+    job_->store().exchange("comm/" + name + "/refused", ranks, Blob{},
+                           std::min(kPatience, options_.connect_timeout));
+  } catch (const Error&) {  // not all refuse, or one is gone: the reason stands
+  }
 }
 
 // The ranks of this host, if there are others on it and they may share memory.
@@ -214,9 +226,18 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
                                                     const std::vector<int>& ranks, int rank,
                                                     bool whole_job) {
   tcp::Listener listener(address_);
-  const std::vector<Introduction> all = introduce(name, ranks, listener.endpoint());
-  check_reachable(all);
-  const std::shared_ptr<shm::Host> host = share_memory(name, ranks, rank, all);
+  std::vector<Introduction> all;
+  std::shared_ptr<shm::Host> host;
+  try {
+    all = introduce(name, ranks, listener.endpoint());
+    check_reachable(all);
+    host = share_memory(name, ranks, rank, all);
+  } catch (const Error& error) {
+    const bool mistake = error.code() == ErrorCode::invalid_argument ||
+                         error.code() == ErrorCode::mismatch || error.code() == ErrorCode::corrupt;
+    if (mistake) wait_for_readers(name, ranks);
+    throw;
+  }
   auto mesh = form_mesh(name, ranks, rank, all, std::move(listener), host);
   // Nobody goes on before everybody stands: whoever cannot join fails all.
   const std::vector<Blob> clocks = job_->store().exchange(

@@ -5,27 +5,17 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <tuple>
 
 #include "comm/environment.h"
+#include "comm/hwloc_handles.h"
 #include "comm/memory_space.h"
 #include "comm/rendezvous/wire.h"
 
 namespace weft::comm {
 
 namespace {
-
-struct TopologyDeleter {
-  void operator()(hwloc_topology_t topology) const { hwloc_topology_destroy(topology); }
-};
-using Topology = std::unique_ptr<hwloc_topology, TopologyDeleter>;
-
-struct BitmapDeleter {
-  void operator()(hwloc_bitmap_t bitmap) const { hwloc_bitmap_free(bitmap); }
-};
-using Bitmap = std::unique_ptr<hwloc_bitmap_s, BitmapDeleter>;
 
 // Packages, NUMA nodes and last-level caches; null if hwloc cannot say.
 Topology load() {
