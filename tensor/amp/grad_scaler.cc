@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <locale>
+#include <sstream>
 
 #include "kernels/optimizer.h"
 #include "tensor/autograd/node.h"
@@ -85,7 +87,7 @@ void GradScaler::prepare(optim::Optimizer& optimizer) {
     const auto gradients = gradients_of(optimizer);
     if (!gradients.empty()) kernels::scale(gradients, state_.scale / record.carried);
   }
-  record = Record{.carried = state_.scale, .overflowed_names = {}};
+  record = Record{.carried = state_.scale, .prepared = true, .overflowed_names = {}};
 }
 
 void GradScaler::unscale(optim::Optimizer& optimizer) {
@@ -139,7 +141,11 @@ void GradScaler::update() {
     any = true;
     overflowed = overflowed || record.overflowed;
     names.insert(names.end(), record.overflowed_names.begin(), record.overflowed_names.end());
-    it = records_.erase(it);
+    if (record.prepared) {
+      it++->second.admitted = false;  // unscaled they stay, whatever is stepped without a backward
+    } else {
+      it = records_.erase(it);
+    }
   }
   if (!any) {
     fail<InvalidArgument>("GradScaler::update: no optimizer has stepped since the last update()");
@@ -170,8 +176,30 @@ void GradScaler::give_up(const std::vector<std::string>& names) const {
       options_.minimum_scale, list);
 }
 
+bool is_valid(const GradScalerState& state) {
+  return is_scale(state.scale) && state.clean_updates >= 0 && state.skipped_updates >= 0;
+}
+
+std::string to_string(const GradScalerState& state) {
+  return fmt::format("{} {} {}", state.scale, state.clean_updates, state.skipped_updates);
+}
+
+GradScalerState parse_grad_scaler_state(const std::string& text, const std::string& source) {
+  GradScalerState state;
+  std::istringstream in(text);
+  in.imbue(std::locale::classic());
+  std::string rest;
+  if (!(in >> state.scale >> state.clean_updates >> state.skipped_updates) || in >> rest) {
+    fail<Corrupt>(
+        "{}: '{}' is no state of a loss scale; expected the scale and the counts of clean and "
+        "skipped updates",
+        source, text);
+  }
+  return state;
+}
+
 void GradScaler::load_state(const GradScalerState& state, const std::string& source) {
-  if (!is_scale(state.scale) || state.clean_updates < 0 || state.skipped_updates < 0) {
+  if (!is_valid(state)) {
     fail<Corrupt>(
         "{}: a loss scale of {} after {} clean and {} skipped updates cannot be; expected a "
         "positive scale and counts of at least 0",

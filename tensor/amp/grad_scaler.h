@@ -45,6 +45,11 @@ struct GradScalerState {
   std::int64_t skipped_updates = 0;  // of all
   bool operator==(const GradScalerState&) const = default;
 };
+bool is_valid(const GradScalerState& state);  // a positive f32, and counts of at least 0
+// As text ("65536 12 3"), for the metadata of checkpoints; Corrupt, naming `source`, where it is
+// none.
+std::string to_string(const GradScalerState& state);
+GradScalerState parse_grad_scaler_state(const std::string& text, const std::string& source);
 
 class GradScaler {
  public:
@@ -87,8 +92,9 @@ class GradScaler {
   void load_state(const GradScalerState& state, const std::string& source = "the state");
 
  private:
-  struct Record {        // of an optimizer, since its last admitted step
-    double carried = 0;  // the scale its gradients carry; 1: unscaled
+  struct Record {           // of an optimizer, since its last admitted step
+    double carried = 0;     // the scale its gradients carry; 1: unscaled
+    bool prepared = false;  // prepare() is called: what they carry is known from one to the next
     bool unscaled = false;
     bool admitted = false;
     bool overflowed = false;

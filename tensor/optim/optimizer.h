@@ -48,7 +48,9 @@ class Optimizer {
   std::vector<Tensor> parameters() const;
 
   // "<parameter>.exp_avg" and so on, "<parameter>.step"; shared with this optimizer. Learning rates
-  // and other settings are not state: they belong to the run's configuration.
+  // and other settings are not state: they belong to the run's configuration. State that was saved
+  // under another precision loads too, after the model: masters go into parameters and come from
+  // them.
   StateDict state_dict() const;
   nn::LoadReport load_state_dict(const StateDict& given, const nn::LoadOptions& options = {});
   nn::StateMatch match_state_dict(const StateDict& given, const nn::LoadOptions& options = {});
