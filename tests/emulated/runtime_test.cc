@@ -24,6 +24,8 @@ __global__ void wait_for(const std::uint32_t* word, int* out) {
   *out = 1;
 }
 
+__global__ void lets_go(std::uint32_t* word) { store_release_system(word, 1u); }
+
 // Pinned words of the host, zeroed.
 std::uint32_t* word_in(const PinnedMemory& memory) {
   auto* const word = reinterpret_cast<std::uint32_t*>(memory.data());
@@ -48,7 +50,7 @@ TEST(EmulatedStreamTest, StreamsGoOnBesideOneAnother) {
   auto* const word = word_in(memory);
   const OwnedStream first, second;
   launch(wait_for, Shape{1, 1}, first.get(), word, reinterpret_cast<int*>(word + 1));
-  fill_async(word, 1, Bytes(4), second.get());  // what the first one waits for
+  launch(lets_go, Shape{1, 1}, second.get(), word);
   first.synchronize();
   EXPECT_EQ(word[1], 1u);
 }
