@@ -106,9 +106,11 @@ __global__ void __launch_bounds__(kListThreads)
   int tensor = 0;
   op.open(table.arrays[0], table.tag[0]);
   for (std::int64_t chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
-    while (tensor + 1 < table.tensors && chunk >= table.first_chunk[tensor + 1]) {
-      ++tensor;
-      op.open(table.arrays[tensor], table.tag[tensor]);
+    if constexpr (Op::kTensors > 1) {
+      while (tensor + 1 < table.tensors && chunk >= table.first_chunk[tensor + 1]) {
+        ++tensor;
+        op.open(table.arrays[tensor], table.tag[tensor]);
+      }
     }
     const std::int64_t begin = (chunk - table.first_chunk[tensor]) * kChunk - table.skew[tensor];
     walk_chunk(op, begin, table.count[tensor], table.packs[tensor] != 0);
