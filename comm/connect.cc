@@ -92,7 +92,7 @@ class StoreHome final : public Home {
   std::unique_ptr<Mesh> form_mesh(const std::string& name, const std::vector<int>& ranks, int rank,
                                   const std::vector<Introduction>& all, tcp::Listener listener,
                                   const std::shared_ptr<shm::Host>& host);
-  Settings settings_for(const std::vector<Introduction>& all, const Mesh& mesh) const;
+  Settings settings_for(const std::vector<Introduction>& all, int rank, const Mesh& mesh) const;
 
   std::shared_ptr<Job> job_;
   ConnectOptions options_;
@@ -202,7 +202,8 @@ std::unique_ptr<Mesh> StoreHome::form_mesh(const std::string& name, const std::v
   return host ? shm::make_mixed_mesh(host, std::move(mesh)) : std::move(mesh);
 }
 
-Settings StoreHome::settings_for(const std::vector<Introduction>& all, const Mesh& mesh) const {
+Settings StoreHome::settings_for(const std::vector<Introduction>& all, int rank,
+                                 const Mesh& mesh) const {
   Settings settings;
   settings.lanes = options_.lanes;
   settings.algorithm = options_.algorithm;
@@ -216,7 +217,9 @@ Settings StoreHome::settings_for(const std::vector<Introduction>& all, const Mes
     localities.push_back(one.locality);
     on_this_machine += one.member.host == this_host() ? 1 : 0;
   }
-  settings.engine.crowded = on_this_machine > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
+  const int allowed = all[static_cast<std::size_t>(rank)].locality.cpus;
+  const long cores = allowed > 0 ? allowed : sysconf(_SC_NPROCESSORS_ONLN);
+  settings.engine.crowded = on_this_machine > std::max(1L, cores);
   settings.hosts = std::make_shared<const HostMap>(make_host_map(localities));
   if (settings.hosts->hosts.size() > 1) settings.medium = Medium::network;
   return settings;
@@ -245,7 +248,7 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
 
   std::vector<Member> members;
   for (const Introduction& one : all) members.push_back(one.member);
-  const Settings settings = settings_for(all, *mesh);
+  const Settings settings = settings_for(all, rank, *mesh);
   auto impl = std::make_unique<Communicator::Impl>(
       std::move(mesh), make_store_supervisor(job_, name, whole_job, std::move(members), rank),
       std::make_shared<StoreHome>(job_, options_, address_, tuning_), settings);
