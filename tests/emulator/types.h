@@ -124,6 +124,10 @@ using cudaStream_t = weft::emulated::Stream*;
 using cudaEvent_t = weft::emulated::Event*;
 using cudaHostFn_t = void (*)(void*);
 
+struct EmulatedMemPool;
+using cudaMemPool_t = EmulatedMemPool*;
+enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
+
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 enum cudaLaunchAttributeID { cudaLaunchAttributeIgnore = 0, cudaLaunchAttributeCooperative = 2 };

@@ -54,8 +54,8 @@ R gelu(R x) {
 template <class R>
 R gelu_slope(R x) {
   const R t = std::tanh(R(0.7978845608028654) * (x + R(0.044715) * x * x * x));
-  return R(0.5) * (R(1) + t) + R(0.5) * x * (R(1) - t * t) * R(0.7978845608028654) *
-                                   (R(1) + R(0.134145) * x * x);
+  return R(0.5) * (R(1) + t) +
+         R(0.5) * x * (R(1) - t * t) * R(0.7978845608028654) * (R(1) + R(0.134145) * x * x);
 }
 
 // op(X), dense, columns first.
@@ -97,7 +97,8 @@ class Multiplication {
       for (std::int64_t l = 0; l < k_; ++l) {
         const R factor = b_[static_cast<std::size_t>(j * k_ + l)];
         const R* const column = a_.data() + l * m_;
-        for (std::int64_t i = 0; i < m_; ++i) sums[static_cast<std::size_t>(i)] += column[i] * factor;
+        for (std::int64_t i = 0; i < m_; ++i)
+          sums[static_cast<std::size_t>(i)] += column[i] * factor;
       }
       for (std::int64_t i = 0; i < m_; ++i) {
         T& to = d_[j * call_.d_layout.lead + i];
@@ -207,11 +208,6 @@ void read_value(T& to, const void* value) {
 
 }  // namespace
 
-cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
-  *handle = new EmulatedBlasHandle;
-  return CUBLAS_STATUS_SUCCESS;
-}
-
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* operation, cublasComputeType_t type,
                                         cudaDataType) {
   *operation = new Desc;
@@ -253,8 +249,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation,
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type,
                                           std::uint64_t rows, std::uint64_t columns,
                                           std::int64_t lead) {
-  *layout = new Layout{type, static_cast<std::int64_t>(rows), static_cast<std::int64_t>(columns),
-                       lead};
+  *layout =
+      new Layout{type, static_cast<std::int64_t>(rows), static_cast<std::int64_t>(columns), lead};
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -295,10 +291,12 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
 }
 
 // The conditions of the documented epilogues; a workspace is asked for, to see that it is used.
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
-    cublasLtHandle_t, cublasLtMatmulDesc_t op, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-    cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference, int,
-    cublasLtMatmulHeuristicResult_t* results, int* found) {
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t op,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int,
+                                              cublasLtMatmulHeuristicResult_t* results,
+                                              int* found) {
   *found = 0;
   if (!fits(*op, *a, *b, *d)) return CUBLAS_STATUS_INVALID_VALUE;
   const bool plain = op->epilogue == CUBLASLT_EPILOGUE_DEFAULT;
@@ -321,8 +319,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
                               const cublasLtMatmulAlgo_t*, void* workspace,
                               std::size_t workspace_bytes, cudaStream_t stream) {
   if (!fits(*operation, *a_layout, *b_layout, *d_layout)) return CUBLAS_STATUS_INVALID_VALUE;
-  Call call{*operation, *a_layout, *b_layout, *d_layout, 1.0,      0.0, a, b,
-            d,          workspace, workspace_bytes};
+  Call call{*operation, *a_layout, *b_layout, *d_layout,      1.0, 0.0, a,
+            b,          d,         workspace, workspace_bytes};
   const bool f64 = operation->compute == CUBLAS_COMPUTE_64F;
   call.alpha = f64 ? *static_cast<const double*>(alpha) : *static_cast<const float*>(alpha);
   call.beta = f64 ? *static_cast<const double*>(beta) : *static_cast<const float*>(beta);
@@ -337,8 +335,7 @@ const char* cublasLtGetStatusString(cublasStatus_t status) {
 namespace weft::kernels::cuda {
 
 const GemmLibrary& gemm_library() {
-  static const GemmLibrary library{cublasLtCreate,
-                                   cublasLtMatmul,
+  static const GemmLibrary library{cublasLtMatmul,
                                    cublasLtMatmulAlgoGetHeuristic,
                                    cublasLtMatmulDescCreate,
                                    cublasLtMatmulDescDestroy,
@@ -351,6 +348,11 @@ const GemmLibrary& gemm_library() {
                                    cublasLtMatmulPreferenceSetAttribute,
                                    cublasLtGetStatusString};
   return library;
+}
+
+cublasLtHandle_t create_gemm_handle() {
+  static EmulatedBlasHandle handle;
+  return &handle;
 }
 
 }  // namespace weft::kernels::cuda
