@@ -1,5 +1,8 @@
 // Backward in plain arithmetic: kernels/cuda/attention_plain.cuh; the formulas are in
-// kernels/cuda/attention_backward.cuh. Queries first, which leaves D, then keys and values.
+// kernels/cuda/attention_backward.cuh. Queries first, which leaves D, then keys and values. One .cu
+// file a type, because they take long to compile.
+#pragma once
+
 #include <cmath>
 
 #include "kernels/cuda/attention_plain.cuh"
@@ -151,10 +154,5 @@ void attention_plain_backward(const AttentionArgs& args, Stream stream) {
     launch(attention_plain_keys_kernel<T, kColumns>, shape, stream, args);
   });
 }
-
-template void attention_plain_backward<float>(const AttentionArgs&, Stream);
-template void attention_plain_backward<double>(const AttentionArgs&, Stream);
-template void attention_plain_backward<Half>(const AttentionArgs&, Stream);
-template void attention_plain_backward<BFloat16>(const AttentionArgs&, Stream);
 
 }  // namespace weft::kernels::cuda
