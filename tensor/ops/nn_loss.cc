@@ -2,6 +2,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
 #include "tensor/autograd/node.h"
+#include "tensor/by_device.h"
 #include "tensor/ops/nn.h"
 #include "tensor/ops/nn_checks.h"
 
@@ -9,8 +10,8 @@ namespace weft::tensor::ops {
 
 Tensor cross_entropy(const Tensor& logits_any, const Tensor& targets_any,
                      std::int64_t ignore_index) {
-  require_operand("cross_entropy", logits_any);
-  require_indices("cross_entropy", targets_any);
+  require_floating("cross_entropy", logits_any);
+  require_indices("cross_entropy", logits_any, targets_any);
   const Shape& shape = logits_any.shape();
   if (shape.empty() || shape.back() == 0 ||
       targets_any.shape() != Shape(shape.begin(), shape.end() - 1)) {
@@ -45,8 +46,8 @@ Tensor cross_entropy(const Tensor& logits_any, const Tensor& targets_any,
 }
 
 Tensor embedding(const Tensor& weight_any, const Tensor& indices_any) {
-  require_operand("embedding", weight_any);
-  require_indices("embedding", indices_any);
+  require_floating("embedding", weight_any);
+  require_indices("embedding", weight_any, indices_any);
   if (weight_any.dim() != 2) {
     fail<InvalidArgument>("embedding: weight of shape {}; expected (entries, width)",
                           to_string(weight_any.shape()));
@@ -57,13 +58,13 @@ Tensor embedding(const Tensor& weight_any, const Tensor& indices_any) {
   Shape shape = indices.shape();
   shape.push_back(problem.width);
   const Tensor y = Tensor::empty(shape, {weight.dtype(), weight.device()});
-  kernels::embedding(problem, weight.data(), y.data());
+  WEFT_BY_DEVICE(weight.device(), embedding, problem, weight.data(), y.data());
   if (!autograd::should_record({weight})) return y;
   // `problem` points into `indices`.
   return autograd::record("embedding", y, {weight}, [problem, weight, indices](const Tensor& grad) {
     const Tensor dy = grad.contiguous();
     const Tensor dweight = autograd::empty_gradient(weight);
-    kernels::embedding_backward(problem, dy.data(), dweight.data());
+    WEFT_BY_DEVICE(weight.device(), embedding_backward, problem, dy.data(), dweight.data());
     return std::vector<Tensor>{dweight};
   });
 }

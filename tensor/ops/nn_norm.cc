@@ -2,6 +2,7 @@
 #include "kernels/layer_norm.h"
 #include "kernels/softmax.h"
 #include "tensor/autograd/node.h"
+#include "tensor/by_device.h"
 #include "tensor/ops/nn.h"
 #include "tensor/ops/nn_checks.h"
 
@@ -19,13 +20,13 @@ void* target_or_null(const Tensor& gradient) {
 Tensor softmax_over_last(const Tensor& x, kernels::SoftmaxKind kind) {
   const std::int64_t columns = x.size(-1), rows = columns == 0 ? 0 : x.numel() / columns;
   Tensor y = Tensor::empty(x.shape(), {x.dtype(), x.device()});
-  kernels::softmax(kind, x.dtype(), rows, columns, x.data(), y.data());
+  WEFT_BY_DEVICE(x.device(), softmax, kind, x.dtype(), rows, columns, x.data(), y.data());
   if (!autograd::should_record({x})) return y;
   return autograd::record(kind == kernels::SoftmaxKind::log ? "log_softmax" : "softmax", y, {x},
                           [kind, rows, columns, x, kept = y.detach()](const Tensor& grad) {
                             const Tensor dy = grad.contiguous();
                             const Tensor dx = autograd::empty_gradient(x);
-                            kernels::softmax_backward(kind, dy.dtype(), rows, columns, dy.data(),
+                            WEFT_BY_DEVICE(x.device(), softmax_backward, kind, dy.dtype(), rows, columns, dy.data(),
                                                       kept.data(), dx.data());
                             return std::vector<Tensor>{dx};
                           });
@@ -33,7 +34,7 @@ Tensor softmax_over_last(const Tensor& x, kernels::SoftmaxKind kind) {
 
 Tensor softmax_over(const Tensor& x, std::int64_t dim, kernels::SoftmaxKind kind,
                     std::string_view operation) {
-  require_operand(operation, x);
+  require_floating(operation, x);
   const std::int64_t dims = x.dim();
   if (dims == 0 || dim < -dims || dim >= dims) {
     fail<InvalidArgument>("{}: dimension {} of a tensor of shape {}", operation, dim,
@@ -48,7 +49,7 @@ Tensor softmax_over(const Tensor& x, std::int64_t dim, kernels::SoftmaxKind kind
 
 Tensor layer_norm(const Tensor& x_any, const Tensor& weight_any, const Tensor& bias_any,
                   double epsilon) {
-  require_operand("layer_norm", x_any);
+  require_floating("layer_norm", x_any);
   if (x_any.dim() < 1 || x_any.size(-1) == 0) {
     fail<InvalidArgument>("layer_norm: x of shape {}; expected (..., columns) with columns > 0",
                           to_string(x_any.shape()));
@@ -66,8 +67,8 @@ Tensor layer_norm(const Tensor& x_any, const Tensor& weight_any, const Tensor& b
   const Tensor y = Tensor::empty(x.shape(), {x.dtype(), x.device()});
   const Tensor mean = Tensor::empty({rows}, statistics);
   const Tensor rstd = Tensor::empty({rows}, statistics);
-  kernels::layer_norm({x.dtype(), rows, columns, epsilon, x.data(), data_or_null(weight),
-                       data_or_null(bias), y.data(), mean.data(), rstd.data()});
+  const kernels::LayerNorm problem{x.dtype(), rows, columns, epsilon, x.data(), data_or_null(weight), data_or_null(bias), y.data(), mean.data(), rstd.data()};
+  WEFT_BY_DEVICE(x.device(), layer_norm, problem);
   if (!autograd::should_record({x, weight, bias})) return y;
   return autograd::record(
       "layer_norm", y, {x, weight, bias},
@@ -76,9 +77,8 @@ Tensor layer_norm(const Tensor& x_any, const Tensor& weight_any, const Tensor& b
         const Tensor dx = gradient_if_needed(x);
         const Tensor dweight = gradient_if_needed(weight);
         const Tensor dbias = gradient_if_needed(bias);
-        kernels::layer_norm_backward(
-            {dy.dtype(), rows, columns, dy.data(), x.data(), data_or_null(weight), mean.data(),
-             rstd.data(), target_or_null(dx), target_or_null(dweight), target_or_null(dbias)});
+        const kernels::LayerNormBackward problem{dy.dtype(), rows, columns, dy.data(), x.data(), data_or_null(weight), mean.data(), rstd.data(), target_or_null(dx), target_or_null(dweight), target_or_null(dbias)};
+        WEFT_BY_DEVICE(x.device(), layer_norm_backward, problem);
         return std::vector<Tensor>{dx, dweight, dbias};
       });
 }
