@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "kernels/base/error.h"
+#include "launcher/job/cuda_devices.h"
 
 namespace weft::launcher {
 namespace {
@@ -78,11 +79,20 @@ std::string resolve_accelerator(const std::string& name) {
     fail<InvalidArgument>("Fabric(): there is no accelerator '{}'; choose one of: {}", name,
                           list(kAccelerators));
   }
-  if (name == "auto" || name == "cpu") return "cpu";
-  fail<Unsupported>(
-      "Fabric(): accelerator '{}': this version of weft trains on the CPU only; use "
-      "accelerator='cpu'.",
-      name);
+  if (name == "cpu") return "cpu";
+  const bool has_cuda = cuda_device_count() > 0;
+  if (name == "auto") return has_cuda ? "cuda" : "cpu";
+  if (name == "mps" || name == "tpu") {
+    fail<Unsupported>(
+        "Fabric(): accelerator '{}': weft trains on the CPU and on CUDA devices; use cpu or cuda.",
+        name);
+  }
+  if (!has_cuda) {
+    fail<Unsupported>(
+        "Fabric(): accelerator '{}': there is no CUDA device: {}. Use accelerator='cpu'.", name,
+        reason_for_no_cuda());
+  }
+  return "cuda";
 }
 
 struct PrecisionName {
@@ -154,6 +164,7 @@ FabricSettings resolve(const FabricOptions& options) {
       resolve_accelerator(agree(options.accelerator, "accelerator", "WEFT_ACCELERATOR", "auto"));
   settings.strategy =
       resolve_strategy(agree(options.strategy, "strategy", "WEFT_STRATEGY", "auto"));
+  settings.share_devices = options.share_devices;
   settings.devices = agree(options.devices, "devices", "WEFT_DEVICES", "1");
   settings.precision =
       resolve_precision(agree(options.precision, "precision", "WEFT_PRECISION", "32-true"));

@@ -17,6 +17,8 @@ struct FabricOptions {
   std::optional<std::string> accelerator = {};  // auto cpu gpu cuda
   std::optional<std::string> strategy = {};     // auto ddp dp ddp_find_unused_parameters_true
   std::optional<std::string> devices = {};      // "2", "auto", "-1", "0,2"
+  // Several ranks may be on one CUDA device, as with weft run --share-devices.
+  bool share_devices = false;
   std::optional<int> num_nodes = {};
   std::optional<std::string> precision = {};  // 32-true 64-true, aliases 32 64
   // What f32 gradients travel as: none fp16 bf16 int8 (tensor/parallel/comm_hook.h). In code only;
@@ -31,6 +33,7 @@ struct FabricSettings {
   std::string accelerator = "cpu";
   std::string strategy = "ddp";
   std::string devices = "1";
+  bool share_devices = false;
   int num_nodes = 1;
   std::string precision = "32-true";
   DType dtype = DType::f32;  // of parameters and inputs
@@ -38,7 +41,8 @@ struct FabricSettings {
 };
 
 // Reads the WEFT_* variables that `weft run` sets. InvalidArgument on nonsense and on conflicts;
-// Unsupported for what this version does not have (sharded strategies, half precisions, CUDA, TPU).
+// Unsupported for what this version does not have (sharded strategies, half precisions, TPU) and for
+// cuda where there is no device.
 FabricSettings resolve(const FabricOptions& options);
 
 }  // namespace launcher

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/base/error.h"
+#include "kernels/cuda/faults.h"
 #include "kernels/cuda/runtime.h"
 
 namespace weft::tensor {
@@ -111,6 +112,7 @@ void Stream::synchronize() const {
   require_no_capture(*this, "synchronize");
   const DeviceGuard guard(device());
   cuda::wait_stream(handle());
+  cuda::check_faults();
 }
 
 bool Stream::is_idle() const {
@@ -194,11 +196,17 @@ DeviceGuard::~DeviceGuard() {
   if (previous_ >= 0) cuda::set_device(previous_);
 }
 
+void set_current_device(Device device) {
+  require_device(device, "set_current_device");
+  cuda::set_device(device.index);
+}
+
 void synchronize(Device device) {
   if (device.type != DeviceType::cuda) return;
   require_device(device, "synchronize");
   const DeviceGuard guard(device);
   cuda::wait_device();
+  cuda::check_faults();
 }
 
 }  // namespace weft::tensor

@@ -77,6 +77,9 @@ class StreamGuard {
   Stream previous_;
 };
 
+// Which device the CUDA runtime works on in this thread, from now on.
+void set_current_device(Device device);
+
 // Makes a device the one that the CUDA runtime works on in this thread, for the scope. Nothing for
 // the cpu.
 class DeviceGuard {

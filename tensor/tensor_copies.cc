@@ -1,4 +1,5 @@
 // Copies, casts and writing in place.
+#include "kernels/cuda/elementwise.h"
 #include "kernels/elementwise.h"
 #include "tensor/by_device.h"
 #include "tensor/tensor_impl.h"

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/base/error.h"
+#include "kernels/cuda/faults.h"
 #include "kernels/cuda/runtime.h"
 #include "tensor/cuda_allocator.h"
 #include "tensor/stream.h"
@@ -74,6 +75,7 @@ void download_by_pieces(std::byte* to, const std::byte* from, std::int64_t bytes
                   static_cast<std::size_t>(length(i - 1)));
     }
   }
+  kernels::cuda::check_faults();  // of kernels that came before, which are done
 }
 
 void between_devices(Run to, Run from, std::int64_t bytes) {

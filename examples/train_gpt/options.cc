@@ -76,6 +76,9 @@ void declare_output(CLI::App& app, Options& o) {
   add(app, "grad_compression", o.grad_compression, "What gradients travel as between ranks")
       ->check(CLI::IsMember({"none", "bf16", "fp16", "int8"}));
   add(app, "devices", o.devices, "Ranks to start, when not started by weft run (default 1)");
+  add(app, "accelerator", o.accelerator,
+      "What they train on, when not started by weft run (default auto)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "gpu"}));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Element-wise operators: broadcasting around kernels/elementwise.h, and their backward forms.
 #include <cmath>
 
+#include "kernels/cuda/elementwise.h"
 #include "kernels/elementwise.h"
 #include "tensor/autograd/node.h"
 #include "tensor/by_device.h"

@@ -2,6 +2,7 @@
 // dimensions become batches.
 #include <algorithm>
 
+#include "kernels/cuda/gemm.h"
 #include "kernels/gemm.h"
 #include "tensor/autograd/node.h"
 #include "tensor/by_device.h"

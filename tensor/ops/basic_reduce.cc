@@ -1,6 +1,7 @@
 // Sums, means and maxima over dimensions.
 #include <algorithm>
 
+#include "kernels/cuda/elementwise.h"
 #include "kernels/elementwise.h"
 #include "tensor/autograd/node.h"
 #include "tensor/by_device.h"

@@ -1,5 +1,6 @@
 #include "kernels/attention.h"
 #include "kernels/compute_type.h"
+#include "kernels/cuda/attention.h"
 #include "tensor/autograd/node.h"
 #include "tensor/by_device.h"
 #include "tensor/ops/dropout_mask.h"

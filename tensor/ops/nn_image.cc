@@ -1,6 +1,8 @@
 #include <limits>
 
 #include "kernels/conv.h"
+#include "kernels/cuda/conv.h"
+#include "kernels/cuda/pool.h"
 #include "kernels/pool.h"
 #include "tensor/autograd/node.h"
 #include "tensor/by_device.h"

@@ -1,4 +1,6 @@
 #include "kernels/activation.h"
+#include "kernels/cuda/activation.h"
+#include "kernels/cuda/gemm.h"
 #include "kernels/gemm.h"
 #include "tensor/autograd/node.h"
 #include "tensor/by_device.h"

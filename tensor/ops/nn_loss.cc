@@ -1,5 +1,7 @@
 #include "kernels/compute_type.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/cuda/cross_entropy.h"
+#include "kernels/cuda/embedding.h"
 #include "kernels/embedding.h"
 #include "tensor/autograd/node.h"
 #include "tensor/by_device.h"
@@ -7,6 +9,54 @@
 #include "tensor/ops/nn_checks.h"
 
 namespace weft::tensor::ops {
+namespace {
+
+using kernels::CrossEntropy;
+
+// What `problem` points into.
+struct CrossEntropyMemory {
+  Tensor logits, targets, log_sum_exp;
+};
+
+Tensor cross_entropy_on_cpu(const CrossEntropy& problem, const CrossEntropyMemory& memory) {
+  const kernels::CrossEntropyLoss loss = kernels::cross_entropy(problem);
+  const double share = loss.counted == 0 ? 0.0 : 1.0 / static_cast<double>(loss.counted);
+  const Tensor mean = Tensor::scalar(loss.sum * share, {problem.dtype});
+  if (!autograd::should_record({memory.logits})) return mean;
+  return autograd::record(
+      "cross_entropy", mean, {memory.logits}, [problem, share, memory](const Tensor& grad) {
+        const Tensor dlogits = autograd::empty_gradient(memory.logits);
+        kernels::cross_entropy_backward(problem, grad.item() * share, dlogits.data());
+        return std::vector<Tensor>{dlogits};
+      });
+}
+
+// The same without waiting: sum, count and gradient stay on the device.
+Tensor cross_entropy_on_cuda(const CrossEntropy& problem, const CrossEntropyMemory& memory) {
+  const Device device = memory.logits.device();
+  const Tensor sums = Tensor::empty({sizeof(kernels::CrossEntropyLoss)}, {DType::u8, device});
+  auto* const loss = static_cast<kernels::CrossEntropyLoss*>(sums.data());
+  const Tensor mean = Tensor::empty({}, {problem.dtype, device});
+  {
+    const DeviceGuard guard(device);
+    auto* const stream = Stream::current(device).handle();
+    kernels::cuda::cross_entropy(problem, loss, stream);
+    kernels::cuda::cross_entropy_mean(loss, problem.dtype, mean.data(), stream);
+  }
+  if (!autograd::should_record({memory.logits})) return mean;
+  return autograd::record(
+      "cross_entropy", mean, {memory.logits},
+      [problem, loss, sums, memory, device](const Tensor& grad) {
+        const Tensor dlogits = autograd::empty_gradient(memory.logits);
+        const kernels::cuda::CrossEntropyScale scale{1.0, grad.dtype(), grad.data(), loss};
+        const DeviceGuard guard(device);
+        kernels::cuda::cross_entropy_backward(problem, scale, dlogits.data(),
+                                              Stream::current(device).handle());
+        return std::vector<Tensor>{dlogits};
+      });
+}
+
+}  // namespace
 
 Tensor cross_entropy(const Tensor& logits_any, const Tensor& targets_any,
                      std::int64_t ignore_index) {
@@ -31,18 +81,9 @@ Tensor cross_entropy(const Tensor& logits_any, const Tensor& targets_any,
   const Tensor log_sum_exp =
       Tensor::empty({problem.rows}, {kernels::compute_type(logits.dtype()), logits.device()});
   problem.log_sum_exp = log_sum_exp.data();
-  const kernels::CrossEntropyLoss loss = kernels::cross_entropy(problem);
-  const double share = loss.counted == 0 ? 0.0 : 1.0 / static_cast<double>(loss.counted);
-  const Tensor mean = Tensor::scalar(loss.sum * share, {logits.dtype(), logits.device()});
-  if (!autograd::should_record({logits})) return mean;
-  // `problem` points into what is captured beside it.
-  return autograd::record("cross_entropy", mean, {logits},
-                          [problem, share, logits, targets, log_sum_exp](const Tensor& grad) {
-                            const Tensor dlogits = autograd::empty_gradient(logits);
-                            kernels::cross_entropy_backward(problem, grad.item() * share,
-                                                            dlogits.data());
-                            return std::vector<Tensor>{dlogits};
-                          });
+  return logits.device().type == DeviceType::cpu
+             ? cross_entropy_on_cpu(problem, {logits, targets, log_sum_exp})
+             : cross_entropy_on_cuda(problem, {logits, targets, log_sum_exp});
 }
 
 Tensor embedding(const Tensor& weight_any, const Tensor& indices_any) {

@@ -1,4 +1,6 @@
 #include "kernels/compute_type.h"
+#include "kernels/cuda/layer_norm.h"
+#include "kernels/cuda/softmax.h"
 #include "kernels/layer_norm.h"
 #include "kernels/softmax.h"
 #include "tensor/autograd/node.h"
