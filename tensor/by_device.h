@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "kernels/cuda.h"
+#include "kernels/cuda/stream.h"
 #include "tensor/stream.h"
 
 namespace weft::tensor {
