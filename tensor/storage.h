@@ -1,6 +1,7 @@
 // A run of memory on one device, shared by the tensors that view it. 64-byte aligned.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -52,6 +53,11 @@ class Storage {
   // borrowed memory and for pageable memory of the host.
   void record_stream(const Stream& stream) const;
 
+  // Tells whether elements changed since an earlier look. Writing in place (copy_, fill_) and
+  // optimizers count up; who writes through data() calls mark_written() where a copy may be kept.
+  std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
+  void mark_written() { version_.fetch_add(1, std::memory_order_relaxed); }
+
  private:
   enum class Owner : std::uint8_t { cpu, pinned, cuda, borrowed };
   std::byte* data_ = nullptr;  // nullptr when empty
@@ -59,6 +65,7 @@ class Storage {
   Device device_;
   std::shared_ptr<void> owner_;
   Owner owner_kind_ = Owner::cpu;
+  std::atomic<std::uint64_t> version_{0};
 };
 
 }  // namespace weft::tensor

@@ -89,6 +89,7 @@ void add_into(const Tensor& sum, const Tensor& term) {
   const auto& to = *sum.impl();
   const auto& from = *term.impl();
   if (to.numel == 0) return;
+  to.storage->mark_written();
   const bool in_step = to.offset == from.offset && to.strides == from.strides;
   if (may_overlap(to, from) && !in_step) {
     add_into(sum, copy_of(term, from.dtype));
@@ -162,6 +163,7 @@ void Tensor::copy_(const Tensor& source, bool non_blocking) const {
                           to_string(impl.shape));
   }
   if (source.device() != device()) {
+    impl.storage->mark_written();
     copy_across(detach(), source.detach(), non_blocking);
     return;
   }
@@ -170,6 +172,7 @@ void Tensor::copy_(const Tensor& source, bool non_blocking) const {
       from.dtype == impl.dtype && from.strides == impl.strides) {
     return;
   }
+  impl.storage->mark_written();
   copy_elements(*this, overlap ? copy_of(source, impl.dtype) : source);
 }
 
@@ -177,6 +180,7 @@ void Tensor::fill_(double value) const {
   require_writable(*this, "fill_");
   const auto& impl = *impl_;
   if (impl.numel == 0) return;
+  impl.storage->mark_written();
   if (impl.contiguous) {
     WEFT_BY_DEVICE(device(), fill, impl.dtype, Elems(impl.numel), data(), value);
   } else if (shares_elements(impl)) {

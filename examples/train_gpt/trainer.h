@@ -25,6 +25,7 @@ class Trainer {
   double validate();
   StepReport step();
   weft::data::Batch on_device(const weft::data::Batch& batch) const;
+  std::int64_t skipped_updates() const;
   void sample();
 
   Options options_;

@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "kernels/base/check.h"
+#include "tensor/amp/autocast.h"
 #include "tensor/tensor_impl.h"
 
 namespace weft::tensor::autograd {
@@ -123,6 +124,7 @@ void Run::discover(const Tensor& root) {
 
 void Run::execute(const Tensor& gradient) {
   const NoGrad no_grad;
+  const amp::NoAutocast no_autocast;
   states_[0].uses = 1;
   const auto device = gradient.device();
   arrive(0, gradient,

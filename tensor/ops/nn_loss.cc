@@ -3,6 +3,7 @@
 #include "kernels/cuda/cross_entropy.h"
 #include "kernels/cuda/embedding.h"
 #include "kernels/embedding.h"
+#include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
 #include "tensor/by_device.h"
 #include "tensor/ops/nn.h"
@@ -60,6 +61,11 @@ Tensor cross_entropy_on_cuda(const CrossEntropy& problem, const CrossEntropyMemo
 
 Tensor cross_entropy(const Tensor& logits_any, const Tensor& targets_any,
                      std::int64_t ignore_index) {
+  if (amp::casts()) {
+    return amp::wide(
+        [&](const Tensor& logits) { return cross_entropy(logits, targets_any, ignore_index); },
+        logits_any);
+  }
   require_floating("cross_entropy", logits_any);
   require_indices("cross_entropy", logits_any, targets_any);
   const Shape& shape = logits_any.shape();

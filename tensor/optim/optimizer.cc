@@ -1,5 +1,6 @@
 #include "tensor/optim/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <unordered_set>
@@ -70,8 +71,9 @@ Optimizer::Optimizer(std::vector<ParameterGroup> groups, std::vector<std::string
   if (names.empty()) fail<InvalidArgument>("Optimizer: there is no parameter to optimize");
 }
 
-void Optimizer::step(double gradient_scale, const DeviceInputs& inputs) {
+bool Optimizer::step(double gradient_scale, const DeviceInputs& inputs) {
   NoGrad no_grad;
+  if (gate_ && !gate_(*this)) return false;
   std::map<int, Updates> on_cuda;
   Updates on_cpu(groups_.size());
   for (std::size_t g = 0; g < groups_.size(); ++g) {
@@ -90,6 +92,12 @@ void Optimizer::step(double gradient_scale, const DeviceInputs& inputs) {
   for (const auto& [index, updates] : on_cuda) {
     step_on_cuda(updates, {DeviceType::cuda, index}, gradient_scale, inputs);
   }
+  return true;
+}
+
+void Optimizer::run(const Batch& batch) {
+  update(batch);
+  for (const auto& one : batch.updates) one.state->parameter.storage()->mark_written();
 }
 
 void Optimizer::step_on_cpu(const Updates& updates, double gradient_scale) {
@@ -104,7 +112,7 @@ void Optimizer::step_on_cpu(const Updates& updates, double gradient_scale) {
       batch.group = &groups_[g];
       batch.gradient_scale = gradient_scale;
       batch.step = steps;
-      update(batch);
+      run(batch);
     }
   }
 }
@@ -132,7 +140,7 @@ void Optimizer::step_on_cuda(const Updates& updates, Device device, double gradi
       batch.count = count;
       batch.rate = rate_on(g, device);
       batch.inputs = inputs;
-      update(batch);
+      run(batch);
     }
   }
 }
@@ -258,7 +266,22 @@ nn::StateMatch Optimizer::match_state_dict(const StateDict& given, const nn::Loa
     }
   }
   unshare_counts();  // each may become another
-  return nn::StateMatch(state_dict(), given, options);
+  // Saved under another precision: a master that has no counterpart here is the parameter's own
+  // value in full; one that is missing is made from the parameter, whatever was loaded into that.
+  StateDict expected = state_dict(), found = given;
+  const bool has_masters = std::any_of(given.begin(), given.end(), [](const NamedTensor& entry) {
+    return entry.name.ends_with(".master");
+  });
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    for (std::size_t i = 0; i < states_[g].size(); ++i) {
+      const auto& state = states_[g][i];
+      const NamedTensor parameter{groups_[g].parameters[i].name + ".master",
+                                  state.parameter.detach()};
+      if (has_masters && !state.master.defined()) expected.push_back(parameter);
+      if (!has_masters && state.master.defined()) found.push_back(parameter);
+    }
+  }
+  return nn::StateMatch(expected, found, options);
 }
 
 nn::LoadReport Optimizer::load_state_dict(const StateDict& given, const nn::LoadOptions& options) {

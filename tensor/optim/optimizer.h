@@ -10,6 +10,7 @@
 // set_learning_rate() between replays (tensor/cuda_graph.h).
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -46,9 +47,14 @@ class Optimizer {
   Optimizer& operator=(const Optimizer&) = delete;
 
   // Every gradient is multiplied by `gradient_scale` on its way in (clipping or unscaling without a
-  // pass of its own).
-  void step(double gradient_scale = 1.0) { step(gradient_scale, {}); }
-  void step(double gradient_scale, const DeviceInputs& inputs);
+  // pass of its own). False where the gate said no: then nothing has changed, counts of steps
+  // included.
+  bool step(double gradient_scale = 1.0) { return step(gradient_scale, {}); }
+  bool step(double gradient_scale, const DeviceInputs& inputs);
+  // Asked at the start of every step(), with the gradients still to be touched (a loss scale takes
+  // itself out there): false skips the step. Empty: none.
+  using Gate = std::function<bool(Optimizer& optimizer)>;
+  void set_gate(Gate gate) { gate_ = std::move(gate); }
   void zero_grad();
   double learning_rate() const;         // of the first group
   void set_learning_rate(double rate);  // of every group; InvalidArgument below 0 or not finite
@@ -56,7 +62,9 @@ class Optimizer {
   std::vector<Tensor> parameters() const;
 
   // "<parameter>.exp_avg" and so on, "<parameter>.step"; shared with this optimizer. Learning rates
-  // and other settings are not state: they belong to the run's configuration.
+  // and other settings are not state: they belong to the run's configuration. State that was saved
+  // under another precision loads too, after the model: masters go into parameters and come from
+  // them.
   StateDict state_dict() const;
   nn::LoadReport load_state_dict(const StateDict& given, const nn::LoadOptions& options = {});
   nn::StateMatch match_state_dict(const StateDict& given, const nn::LoadOptions& options = {});
@@ -95,6 +103,7 @@ class Optimizer {
     double held = 0.0;  // what `value` was last set to
   };
   using Updates = std::vector<std::vector<Update>>;  // as groups_
+  void run(const Batch& batch);
   void step_on_cpu(const Updates& updates, double gradient_scale);
   void step_on_cuda(const Updates& updates, Device device, double gradient_scale,
                     const DeviceInputs& inputs);
@@ -108,6 +117,7 @@ class Optimizer {
   std::vector<std::vector<State>> states_;  // as groups_
   std::map<std::pair<int, std::size_t>, Rate> rates_;  // by device index and group
   bool counts_are_shared_ = false;                     // false: share_counts() has work to do
+  Gate gate_;
 };
 
 }  // namespace weft::optim
