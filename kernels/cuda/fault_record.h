@@ -1,0 +1,31 @@
+// What kernels report bad indices to: shared by device code (faults.cuh) and the host (faults.cc).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/faults.h"
+
+namespace weft::kernels::cuda {
+
+// The first fault, in device memory. `order` is that of the operations as the host queued them.
+struct FaultRecord {
+  unsigned taken = 0;  // 1 while one thread writes
+  FaultKind kind = FaultKind::none;
+  unsigned long long order = 0;
+  std::int64_t position = 0, index = 0, bound = 0, ignored = 0;
+};
+
+// What a kernel is given to report to.
+struct FaultSink {
+  FaultRecord* record = nullptr;  // device memory
+  unsigned* flag = nullptr;       // of the host, mapped: not 0 once there is a fault
+  FaultKind kind = FaultKind::none;
+  unsigned long long order = 0;
+  std::int64_t bound = 0;    // indices are 0 .. bound - 1
+  std::int64_t ignored = 0;  // or, for cross_entropy, this
+};
+
+// For the current device; its record is made when first asked for.
+FaultSink fault_sink(FaultKind kind, std::int64_t bound, std::int64_t ignored = 0);
+
+}  // namespace weft::kernels::cuda
