@@ -47,6 +47,8 @@ struct SgdTensor {
   Elems count;
   DType parameter_type = DType::f32;
   DType gradient_type = DType::f32;
+  void* low_precision_copy = nullptr;  // as in AdamTensor
+  DType copy_type = DType::bf16;
 };
 void sgd(std::span<const SgdTensor> tensors, const SgdParams& params);
 
@@ -56,7 +58,7 @@ struct FlatTensor {
   DType dtype = DType::f32;
 };
 // Sum of squares over all elements of all tensors, accumulated in f64 in an order that depends on
-// the shapes alone.
+// the shapes alone (kernels/functors/norm.h).
 double squared_norm(std::span<const FlatTensor> tensors);
 void scale(std::span<const FlatTensor> tensors, double factor);
 // Multiplies by 1/scale (the reciprocal taken in f64) and tells, from the same pass, whether any

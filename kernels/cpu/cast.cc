@@ -2,8 +2,8 @@
 
 #include <cstring>
 
-#include "kernels/cpu/convert.h"
 #include "kernels/cpu/targets.h"
+#include "kernels/functors/convert.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/cast.cc"

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "kernels/cpu/convert.h"
 #include "kernels/cpu/targets.h"
+#include "kernels/functors/convert.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/lanes.cc"

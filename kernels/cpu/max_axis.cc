@@ -3,8 +3,8 @@
 
 #include "kernels/base/error.h"
 #include "kernels/base/thread_pool.h"
-#include "kernels/cpu/convert.h"
 #include "kernels/elementwise.h"
+#include "kernels/functors/convert.h"
 
 namespace weft::kernels {
 namespace {

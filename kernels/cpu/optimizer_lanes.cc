@@ -1,7 +1,5 @@
 #include "kernels/cpu/optimizer_lanes.h"
 
-#include <cmath>
-
 #include "kernels/base/check.h"
 #include "kernels/cpu/targets.h"
 
@@ -35,7 +33,7 @@ HWY_INLINE void for_each_vector(std::size_t count, Body body) {
 
 template <class T>
 void adam_run(T* parameter, const T* gradient, T* exp_avg, T* exp_avg_sq, std::size_t count,
-              const lanes::AdamFactors& a) {
+              const AdamFactors& a) {
   const hn::ScalableTag<T> d;
   const auto constant = [d](double value) HWY_ATTR { return hn::Set(d, static_cast<T>(value)); };
   const auto scale = constant(a.gradient_scale);
@@ -104,7 +102,7 @@ void add_squares_run(const T* data, std::size_t count, double* sums) {
       hn::StoreU(hn::MulAdd(x, x, hn::LoadU(wide, to)), wide, to);
     }
   };
-  constexpr std::size_t kLanes = lanes::kSquareLanes;
+  constexpr std::size_t kLanes = kSquareLanes;
   std::size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     for (std::size_t lane = 0; lane < kLanes; lane += lanes) add(data + i + lane, sums + lane);
@@ -137,7 +135,7 @@ decltype(auto) with_floating(DType dtype, Visitor&& visitor) {
 }
 
 void adam_any(DType dtype, void* parameter, const void* gradient, void* exp_avg, void* exp_avg_sq,
-              std::size_t count, const lanes::AdamFactors& params) {
+              std::size_t count, const AdamFactors& params) {
   with_floating(dtype, [&](auto zero) {
     using T = decltype(zero);
     adam_run(static_cast<T*>(parameter), static_cast<const T*>(gradient), static_cast<T*>(exp_avg),
@@ -179,18 +177,8 @@ HWY_EXPORT(scale_any);
 
 namespace lanes {
 
-AdamFactors::AdamFactors(const AdamParams& params)
-    : gradient_scale(params.gradient_scale),
-      l2(params.decoupled ? 0.0 : params.weight_decay),
-      keep(params.decoupled ? 1.0 - params.learning_rate * params.weight_decay : 1.0),
-      beta1(params.beta1),
-      beta2(params.beta2),
-      inverse_root(1.0 / std::sqrt(1.0 - std::pow(beta2, static_cast<double>(params.step)))),
-      epsilon(params.epsilon),
-      step_size(params.learning_rate / (1.0 - std::pow(beta1, static_cast<double>(params.step)))) {}
-
 void adam(DType dtype, void* parameter, const void* gradient, void* exp_avg, void* exp_avg_sq,
-          std::size_t count, const lanes::AdamFactors& params) {
+          std::size_t count, const AdamFactors& params) {
   HWY_DYNAMIC_DISPATCH(adam_any)
   (dtype, parameter, gradient, exp_avg, exp_avg_sq, count, params);
 }

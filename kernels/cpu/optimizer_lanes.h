@@ -4,17 +4,12 @@
 #include <cstddef>
 
 #include "kernels/base/dtype.h"
+#include "kernels/functors/norm.h"
+#include "kernels/functors/optimizer.h"
 #include "kernels/optimizer.h"
 
 namespace weft::kernels::lanes {
 
-// What a step's parameters come to, worked out once:
-//   g = gradient * gradient_scale + l2 * p;  m += ..., v += ... with beta1, beta2;
-//   p = keep * p - step_size * m / (sqrt(v) * inverse_root + epsilon)
-struct AdamFactors {
-  explicit AdamFactors(const AdamParams& params);
-  double gradient_scale, l2, keep, beta1, beta2, inverse_root, epsilon, step_size;
-};
 // All of `dtype` (f32 or f64): parameter, gradient and state.
 void adam(DType dtype, void* parameter, const void* gradient, void* exp_avg, void* exp_avg_sq,
           std::size_t count, const AdamFactors& factors);
@@ -24,7 +19,6 @@ void sgd(DType dtype, void* parameter, const void* gradient, void* momentum, std
 
 // Adds the squares of element i to sums[i % kSquareLanes]: an order of additions that no vector
 // width changes.
-inline constexpr std::size_t kSquareLanes = 64;
 void add_squares(DType dtype, const void* data, std::size_t count, double* sums);
 
 // data *= factor; true where some result is NaN, infinite, or at least `limit` in magnitude.

@@ -5,9 +5,9 @@
 
 #include "kernels/base/error.h"
 #include "kernels/base/thread_pool.h"
-#include "kernels/cpu/convert.h"
 #include "kernels/cpu/targets.h"
 #include "kernels/elementwise.h"
+#include "kernels/functors/convert.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/reduce_axis.cc"

@@ -1,5 +1,5 @@
 // Conversion of one element between any two types: what kernels::cast does where no vector form is
-// worth having, and what its vector forms must agree with bit for bit.
+// worth having, and what its vector forms, on the CPU and on a GPU, must agree with bit for bit.
 #pragma once
 
 #include <bit>
@@ -18,7 +18,7 @@ inline constexpr bool is_half_type = std::is_same_v<T, Half> || std::is_same_v<T
 // Rounds to odd instead of to nearest, so that rounding once more, to a half, still gives the half
 // nearest to `value` (Boldo, Melquiond, "Emulation of FMA and correctly rounded sums: proved
 // algorithms using rounding to odd", 2008).
-inline float to_float_odd(double value) {
+WEFT_HD inline float to_float_odd(double value) {
   const float nearest = static_cast<float>(value);
   if (std::isnan(value) || static_cast<double>(nearest) == value) return nearest;
   auto bits = std::bit_cast<std::uint32_t>(nearest);
@@ -28,7 +28,7 @@ inline float to_float_odd(double value) {
 
 // The double nearest to an integer, or, beyond 2^53, its neighbour towards zero with the last bit
 // telling whether anything was cut off.
-inline double to_double_odd(std::int64_t value) {
+WEFT_HD inline double to_double_odd(std::int64_t value) {
   constexpr std::int64_t kExact = std::int64_t{1} << 53;
   if (value >= -kExact && value <= kExact) return static_cast<double>(value);
   const std::uint64_t magnitude =
@@ -39,7 +39,7 @@ inline double to_double_odd(std::int64_t value) {
 }
 
 template <class To>
-To integer_from(double value) {
+WEFT_HD To integer_from(double value) {
   if (std::isnan(value)) return 0;
   if (value >= static_cast<double>(std::numeric_limits<To>::max())) {
     return std::numeric_limits<To>::max();
@@ -51,7 +51,7 @@ To integer_from(double value) {
 }
 
 template <class To>
-To floating_from(double value) {
+WEFT_HD To floating_from(double value) {
   if constexpr (is_half_type<To>) {
     return To(to_float_odd(value));
   } else {
@@ -61,7 +61,7 @@ To floating_from(double value) {
 
 // Integers saturate among themselves as well: 300 as u8 is 255.
 template <class To, class From>
-To integer_from_integer(From value) {
+WEFT_HD To integer_from_integer(From value) {
   const auto wide = static_cast<std::int64_t>(value);
   if (wide > static_cast<std::int64_t>(std::numeric_limits<To>::max())) {
     return std::numeric_limits<To>::max();
@@ -73,7 +73,7 @@ To integer_from_integer(From value) {
 }
 
 template <class To, class From>
-To convert(From value) {
+WEFT_HD To convert(From value) {
   if constexpr (std::is_same_v<To, From>) {
     return value;
   } else if constexpr (std::is_integral_v<From>) {
@@ -101,7 +101,7 @@ To convert(From value) {
 // value * scale, converted: the product is taken in f32 between types of at most 32 floating bits,
 // else in f64.
 template <class To, class From>
-To convert_scaled(From value, double scale) {
+WEFT_HD To convert_scaled(From value, double scale) {
   if constexpr (is_floating(dtype_of<From>) && is_floating(dtype_of<To>) && sizeof(From) <= 4 &&
                 sizeof(To) <= 4) {
     return To(static_cast<float>(value) * static_cast<float>(scale));

@@ -1,0 +1,56 @@
+// Operations on whole lists of gradients, the CUDA twins of kernels/optimizer.h's, and dynamic loss
+// scaling. Nothing here waits for the device: verdicts, norms and scales stay in its memory, and
+// what follows reads them there. One training step in 16-mixed, all on one stream:
+//
+//   unscale_and_check(gradients, loss_scale)     found_inf |= ...   (then, with several ranks,
+//                                                an all-reduce (max) of loss_scale->found_inf)
+//   clip_norm(gradients, max_norm, workspace, norm)
+//   advance_step(step, &loss_scale->found_inf);  adam(..., {.step = step, .found_inf = ...})
+//   update_loss_scale(loss_scale)
+//
+// Pointers are to memory of the current device, aligned to their elements. Lists may mix floating
+// types and have any length. Results are bit for bit those of the CPU. Errors: InvalidArgument as
+// on the CPU and for a misaligned pointer, Unsupported where there is no device.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/cuda/stream.h"
+#include "kernels/loss_scale.h"
+#include "kernels/optimizer.h"
+
+namespace weft::kernels::cuda {
+
+void scale(std::span<const FlatTensor> tensors, double factor, Stream stream = nullptr);
+// The factor is read from device memory; 1 touches nothing.
+void scale(std::span<const FlatTensor> tensors, const double* factor, Stream stream = nullptr);
+
+// Multiplies by 1/scale and sets *found_inf to 1 where an element is not finite, in one pass;
+// leaves it as it is otherwise, so that several calls share a flag.
+void unscale_and_check(std::span<const FlatTensor> tensors, double scale, std::int32_t* found_inf,
+                       Stream stream = nullptr);
+// By state->scale, into state->found_inf.
+void unscale_and_check(std::span<const FlatTensor> tensors, LossScale* state,
+                       Stream stream = nullptr);
+// kernels/loss_scale.h's rule on a state in device memory.
+void update_loss_scale(LossScale* state, const LossScaleParams& params = {},
+                       Stream stream = nullptr);
+
+// Sum of squares into *result, in the order of kernels/functors/norm.h. `workspace` holds
+// norm_workspace(tensors) bytes and is free again when the work is done.
+Bytes norm_workspace(std::span<const FlatTensor> tensors);
+void squared_norm(std::span<const FlatTensor> tensors, void* workspace, double* result,
+                  Stream stream = nullptr);
+
+// *factor = max_norm / (sqrt(*squared_norm) + 1e-6), at most 1, and *norm (where not nullptr) the
+// norm: for a norm whose parts come from several ranks.
+void clip_factor(const double* squared_norm, double max_norm, double* factor, double* norm,
+                 Stream stream = nullptr);
+// All of it: norm, factor, and the gradients scaled down to max_norm (>= 0) where they are beyond;
+// *norm, where not nullptr, is the norm before. A norm that is not finite makes them NaN or 0, as
+// in PyTorch.
+void clip_norm(std::span<const FlatTensor> tensors, double max_norm, void* workspace,
+               double* norm = nullptr, Stream stream = nullptr);
+
+}  // namespace weft::kernels::cuda
