@@ -10,6 +10,7 @@
 #include "kernels/base/thread_pool.h"
 #include "kernels/cast.h"
 #include "kernels/cpu/epilogue.h"
+#include "kernels/gemm_check.h"
 
 namespace weft::kernels {
 namespace {
@@ -259,29 +260,10 @@ void half_product(const Gemm& g, const Tail& tail) {
 }
 
 void check(const Gemm& g, const Tail& tail) {
-  if (!is_floating(g.dtype)) {
-    fail<InvalidArgument>("gemm: matrices of {}: expected a floating type.", name_of(g.dtype));
-  }
-  if (g.m < 0 || g.n < 0 || g.k < 0) {
-    fail<InvalidArgument>("gemm: m={} n={} k={}: expected 0 or more.", g.m, g.n, g.k);
-  }
-  const std::int64_t width_a = g.transpose_a == Transpose::yes ? g.m : g.k;
-  const std::int64_t width_b = g.transpose_b == Transpose::yes ? g.k : g.n;
-  if (g.lda < width_a || g.ldb < width_b || g.ldc < g.n) {
-    fail<InvalidArgument>(
-        "gemm: m={} n={} k={}: lda={} ldb={} ldc={}: expected at least {}, {} and {}.", g.m, g.n,
-        g.k, g.lda, g.ldb, g.ldc, width_a, width_b, g.n);
-  }
+  check_gemm(g, tail.epilogue != Epilogue::none && tail.bias == nullptr);
   if (std::max({g.m, g.n, g.k, g.lda, g.ldb, g.ldc}) > kSizeMax) {
     fail<Unsupported>("gemm: m={} n={} k={}: this BLAS takes sizes and strides up to {}.", g.m, g.n,
                       g.k, kSizeMax);
-  }
-  const bool reads = g.m > 0 && g.n > 0;
-  if (reads && (g.c == nullptr || (g.k > 0 && (g.a == nullptr || g.b == nullptr)))) {
-    fail<InvalidArgument>("gemm: m={} n={} k={}: a null matrix.", g.m, g.n, g.k);
-  }
-  if (reads && tail.epilogue != Epilogue::none && tail.bias == nullptr) {
-    fail<InvalidArgument>("gemm: the epilogue adds a bias, which is null.");
   }
 }
 

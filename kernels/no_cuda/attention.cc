@@ -1,0 +1,13 @@
+#include "kernels/cuda/attention.h"
+
+#include "kernels/no_cuda/refuse.h"
+
+namespace weft::kernels::cuda {
+
+void causal_attention(const CausalAttention&, Stream) { refuse("CUDA causal_attention"); }
+
+void causal_attention_backward(const CausalAttention&, const void*, void*, Stream) {
+  refuse("CUDA causal_attention_backward");
+}
+
+}  // namespace weft::kernels::cuda
