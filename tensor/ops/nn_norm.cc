@@ -78,8 +78,8 @@ Tensor layer_norm(const Tensor& x_any, const Tensor& weight_any, const Tensor& b
   const Tensor y = Tensor::empty(x.shape(), {x.dtype(), x.device()});
   const Tensor mean = Tensor::empty({rows}, statistics);
   const Tensor rstd = Tensor::empty({rows}, statistics);
-  const kernels::LayerNorm problem{x.dtype(), rows, columns, epsilon, x.data(), data_or_null(weight), data_or_null(bias), y.data(), mean.data(), rstd.data()};
-  WEFT_BY_DEVICE(x.device(), layer_norm, problem);
+  const kernels::LayerNorm forward{x.dtype(), rows, columns, epsilon, x.data(), data_or_null(weight), data_or_null(bias), y.data(), mean.data(), rstd.data()};
+  WEFT_BY_DEVICE(x.device(), layer_norm, forward);
   if (!autograd::should_record({x, weight, bias})) return y;
   return autograd::record(
       "layer_norm", y, {x, weight, bias},
