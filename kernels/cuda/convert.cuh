@@ -56,34 +56,30 @@ WEFT_DEVICE Pack<To, N> narrowed(const Pack<BeforeStored<To>, N>& values) {
   }
 }
 
-// ---- memory. Elements of less than 4 bytes travel as words: a compiler that sees them one by one
-// stores them one by one.
+// ---- memory: `from` and `to` are aligned to the pack
 
-template <int kBytes>
-struct CarrierOf {
-  using Type = Pack<std::uint32_t, kBytes / 4>;
-};
-template <>
-struct CarrierOf<2> {
-  using Type = std::uint16_t;
-};
-template <>
-struct CarrierOf<1> {
-  using Type = std::uint8_t;
-};
-template <class T, int N>
-using Carrier =
-    std::conditional_t<(sizeof(T) < 4), typename CarrierOf<static_cast<int>(sizeof(T)) * N>::Type,
-                       Pack<T, N>>;
-
-// `from` and `to` are aligned to the pack.
 template <int N, class T>
 WEFT_DEVICE Pack<T, N> load_pack(const T* from) {
-  return std::bit_cast<Pack<T, N>>(*reinterpret_cast<const Carrier<T, N>*>(from));
+  return load_whole<Pack<T, N>>(from);
 }
 template <class T, int N>
 WEFT_DEVICE void store_pack(T* to, const Pack<T, N>& value) {
-  *reinterpret_cast<Carrier<T, N>*>(to) = std::bit_cast<Carrier<T, N>>(value);
+  store_whole(to, value);
+}
+
+// N elements of T in the fewest registers, for packs that wait for their turn.
+template <class T, int N>
+using Words =
+    std::conditional_t<sizeof(T) * N % 4 == 0,
+                       Pack<std::uint32_t, static_cast<int>(sizeof(T)) * N / 4>, Pack<T, N>>;
+
+template <int N, class T>
+WEFT_DEVICE Words<T, N> load_words(const T* from) {
+  return load_whole<Words<T, N>>(from);
+}
+template <class T, int N>
+WEFT_DEVICE Pack<T, N> elements_of(const Words<T, N>& words) {
+  return std::bit_cast<Pack<T, N>>(words);
 }
 
 }  // namespace weft::kernels::cuda

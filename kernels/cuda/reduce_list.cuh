@@ -40,7 +40,7 @@ class ReduceOpOver {
 
   template <int N>
   struct Operands {
-    Carrier<T, N> inputs[kSet];
+    Words<T, N> inputs[kSet];
   };
 
   WEFT_DEVICE explicit ReduceOpOver(const Values& values)
@@ -55,7 +55,7 @@ class ReduceOpOver {
   WEFT_DEVICE void finish(std::int64_t i, const Operands<N>& first) const {
     Pack<C, N> sum;
 #pragma unroll
-    for (int e = 0; e < N; ++e) sum[e] = converted<C>(elements<N>(first.inputs[0])[e]);
+    for (int e = 0; e < N; ++e) sum[e] = converted<C>(elements_of<T, N>(first.inputs[0])[e]);
     add_set(sum, first, 0, 1);
     if constexpr (kMore) {
 #pragma unroll 1
@@ -73,17 +73,12 @@ class ReduceOpOver {
 
  private:
   template <int N>
-  WEFT_DEVICE static Pack<T, N> elements(const Carrier<T, N>& raw) {
-    return std::bit_cast<Pack<T, N>>(raw);
-  }
-  template <int N>
   WEFT_DEVICE Operands<N> load_set(std::int64_t i, int done) const {
     Operands<N> set;
 #pragma unroll
     for (int k = 0; k < kSet; ++k) {
       if (done + k < values_.count) {
-        set.inputs[k] = *reinterpret_cast<const Carrier<T, N>*>(
-            static_cast<const T*>(values_.inputs[done + k]) + i);
+        set.inputs[k] = load_words<N>(static_cast<const T*>(values_.inputs[done + k]) + i);
       }
     }
     return set;
@@ -93,7 +88,7 @@ class ReduceOpOver {
 #pragma unroll
     for (int k = 0; k < kSet; ++k) {
       if (k < from || done + k >= values_.count) continue;
-      const Pack<T, N> next = elements<N>(set.inputs[k]);
+      const Pack<T, N> next = elements_of<T, N>(set.inputs[k]);
 #pragma unroll
       for (int e = 0; e < N; ++e) sum[e] = reduce_pair<kOp>(sum[e], converted<C>(next[e]));
     }

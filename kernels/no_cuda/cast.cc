@@ -4,7 +4,7 @@
 
 namespace weft::kernels::cuda {
 
-void cast_from_f32(void*, DType, const float*, Elems, double, Stream) {
+void cast(void*, DType, const void*, DType, Elems, double, Stream) {
   refuse_without_backend("CUDA cast");
 }
 

@@ -7,6 +7,7 @@
 
 #include <cuda_runtime.h>
 
+#include <bit>
 #include <cstdint>
 
 #include "kernels/base/half.h"
@@ -167,6 +168,42 @@ WEFT_DEVICE void store_streaming(void* to, const P& value) {
   } else {
     static_assert(sizeof(P) == 1);
     __stcs(static_cast<unsigned char*>(to), *reinterpret_cast<const unsigned char*>(&value));
+  }
+}
+// A pack as one access, without a hint. Compilers may store a pack of small elements one by one;
+// not so these. P has 1, 2, 4, 8 or 16 bytes and lies aligned to that.
+template <class P>
+WEFT_DEVICE P load_whole(const void* from) {
+  if constexpr (sizeof(P) == 16) {
+    return std::bit_cast<P>(*static_cast<const uint4*>(from));
+  } else if constexpr (sizeof(P) == 8) {
+    return std::bit_cast<P>(*static_cast<const uint2*>(from));
+  } else if constexpr (sizeof(P) == 4) {
+    return std::bit_cast<P>(*static_cast<const unsigned*>(from));
+  } else if constexpr (sizeof(P) == 2) {
+    return std::bit_cast<P>(*static_cast<const unsigned short*>(from));
+  } else {
+    static_assert(sizeof(P) == 1);
+    return std::bit_cast<P>(*static_cast<const unsigned char*>(from));
+  }
+}
+template <class P>
+WEFT_DEVICE void store_whole(void* to, const P& value) {
+  if constexpr (sizeof(P) == 16) {
+    const auto v = std::bit_cast<uint4>(value);
+    asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z),
+                 "r"(v.w)
+                 : "memory");
+  } else if constexpr (sizeof(P) == 8) {
+    const auto v = std::bit_cast<uint2>(value);
+    asm volatile("st.global.v2.u32 [%0], {%1,%2};" ::"l"(to), "r"(v.x), "r"(v.y) : "memory");
+  } else if constexpr (sizeof(P) == 4) {
+    *static_cast<unsigned*>(to) = std::bit_cast<unsigned>(value);
+  } else if constexpr (sizeof(P) == 2) {
+    *static_cast<unsigned short*>(to) = std::bit_cast<unsigned short>(value);
+  } else {
+    static_assert(sizeof(P) == 1);
+    *static_cast<unsigned char*>(to) = std::bit_cast<unsigned char>(value);
   }
 }
 // Asks for the cache line of `address` in L2.

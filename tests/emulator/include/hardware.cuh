@@ -105,6 +105,14 @@ void store_streaming(void* to, const P& value) {
   emulated::check_access(to, sizeof(P));
   std::memcpy(to, &value, sizeof value);
 }
+template <class P>
+P load_whole(const void* from) {
+  return load_streaming<P>(from);
+}
+template <class P>
+void store_whole(void* to, const P& value) {
+  store_streaming(to, value);
+}
 inline void prefetch(const void*) {}
 
 // ---- order between blocks, devices and the host
