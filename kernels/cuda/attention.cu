@@ -52,8 +52,7 @@ AttentionArgs args_of(const CausalAttention& p, const void* dout, void* dqkv) {
   args.heads = static_cast<int>(p.heads), args.width = static_cast<int>(p.width);
   const auto bits = reinterpret_cast<std::uintptr_t>(p.qkv) |
                     reinterpret_cast<std::uintptr_t>(p.out) |
-                    reinterpret_cast<std::uintptr_t>(dout) |
-                    reinterpret_cast<std::uintptr_t>(dqkv);
+                    reinterpret_cast<std::uintptr_t>(dout) | reinterpret_cast<std::uintptr_t>(dqkv);
   args.aligned = bits % 16 == 0 && p.width * size_of(p.dtype).value % 16 == 0;
   args.scale = 1.0 / std::sqrt(static_cast<double>(p.width));
   const DropoutMask& mask = p.dropout;

@@ -16,7 +16,7 @@ struct AttentionArgs {
   void* log_sum_exp = nullptr;  // (batch * heads, length)
   const void* dout = nullptr;
   void* dqkv = nullptr;
-  void* dot = nullptr;  // backward's sums of dout * out, like log_sum_exp
+  void* dot = nullptr;         // backward's sums of dout * out, like log_sum_exp
   std::int64_t all_heads = 0;  // batch * heads
   int length = 0, heads = 0, width = 0;
   bool aligned = false;  // every row of every tensor begins at a multiple of 16 bytes

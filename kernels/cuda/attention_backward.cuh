@@ -8,7 +8,8 @@
 
 namespace weft::kernels::cuda {
 
-// One score and one dP; the score becomes P * mask, dP becomes dS. `shift` is log_sum_exp * log2(e).
+// One score and one dP; the score becomes P * mask, dP becomes dS. `shift` is log_sum_exp *
+// log2(e).
 WEFT_DEVICE void score_gradient(float& score, float& gradient, bool visible, float mask,
                                 float scale_log2, float shift, float dot) {
   const float p = visible ? exp2_approx(score * scale_log2 - shift) : 0.0f;

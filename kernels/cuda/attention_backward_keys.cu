@@ -122,8 +122,7 @@ class KeysWarp {
         const float2 dot = *reinterpret_cast<const float2*>(tile.dots + column);
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const bool visible =
-              whole || key_ + at_.group + e / 2 * 8 <= query + column + e % 2;
+          const bool visible = whole || key_ + at_.group + e / 2 * 8 <= query + column + e % 2;
           score_gradient(scores[n][e], gradients[n][e], visible, mask(n, e), scale_log2_,
                          e % 2 == 0 ? shift.x : shift.y, e % 2 == 0 ? dot.x : dot.y);
         }
@@ -211,9 +210,8 @@ __global__ void __launch_bounds__(kTileThreads, 2)
 
 template <class T, int W>
 void launch_width(const AttentionArgs& args, Stream stream) {
-  const Shape shape{dim3(attention_blocks(args, kKeys)),
-                    dim3(kTileThreads),
-                    static_cast<unsigned>((2 * kKeys + 4 * kQueriesOf<W>) * W * sizeof(T))};
+  const Shape shape{dim3(attention_blocks(args, kKeys)), dim3(kTileThreads),
+                    static_cast<unsigned>((2 * kKeys + 4 * kQueriesOf<W>)*W * sizeof(T))};
   launch(args.dropout ? attention_backward_keys_kernel<T, W, true>
                       : attention_backward_keys_kernel<T, W, false>,
          shape, stream, args);

@@ -31,7 +31,8 @@ class QueriesWarp {
 
   // Once the tiles and `dots` are in shared memory.
   WEFT_DEVICE void begin(const AttentionArgs& args, std::int64_t head, const float* dots) {
-    const auto* const log_sum_exp = static_cast<const float*>(args.log_sum_exp) + head * args.length;
+    const auto* const log_sum_exp =
+        static_cast<const float*>(args.log_sum_exp) + head * args.length;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int r = at_.group + 8 * h;
@@ -89,7 +90,8 @@ class QueriesWarp {
   WEFT_DEVICE void finish(const AttentionArgs& args, std::int64_t head, T* staging) {
     const auto scale = static_cast<float>(args.scale);
 #pragma unroll
-    for (int n = 0; n < W / 8; ++n) store_c<T, W>(staging, row_, n, gradient_[n], scale, scale, at_);
+    for (int n = 0; n < W / 8; ++n)
+      store_c<T, W>(staging, row_, n, gradient_[n], scale, scale, at_);
     const AttentionRows<T> to(args, args.dqkv, head, 0, 3);
     store_rows<T, W, 16>(staging, row_, to, query_, args);
   }
@@ -208,8 +210,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
 
 template <class T, int W>
 void launch_width(const AttentionArgs& args, Stream stream) {
-  const Shape shape{dim3(attention_blocks(args, kQueries)),
-                    dim3(kTileThreads),
+  const Shape shape{dim3(attention_blocks(args, kQueries)), dim3(kTileThreads),
                     static_cast<unsigned>((2 * kQueries + 4 * kKeys) * W * sizeof(T))};
   launch(args.dropout ? attention_backward_queries_kernel<T, W, true>
                       : attention_backward_queries_kernel<T, W, false>,

@@ -13,7 +13,6 @@ namespace {
 constexpr int kKeys = 64;
 constexpr int kScoreTiles = kKeys / 8;
 
-
 // R: tiles of 16 queries a warp. Two let each fragment of keys and values serve twice; wide heads
 // have registers for one.
 template <class T, int W, int R, bool kDropout>
@@ -205,8 +204,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
 template <class T, int W, int R>
 void launch_width(const AttentionArgs& args, Stream stream) {
   constexpr int kQueries = kTileWarps * 16 * R;
-  const Shape shape{dim3(attention_blocks(args, kQueries)),
-                    dim3(kTileThreads),
+  const Shape shape{dim3(attention_blocks(args, kQueries)), dim3(kTileThreads),
                     static_cast<unsigned>((kQueries + 4 * kKeys) * W * sizeof(T))};
   launch(args.dropout ? attention_forward_kernel<T, W, R, true>
                       : attention_forward_kernel<T, W, R, false>,

@@ -1,6 +1,6 @@
-// Attention's tiles in plain arithmetic: any type and any width up to 256. 256 threads have tiles of
-// B queries and B keys in shared memory; a score belongs to a thread, and so do, of what is summed
-// over keys (or queries), a few columns of a few rows.
+// Attention's tiles in plain arithmetic: any type and any width up to 256. 256 threads have tiles
+// of B queries and B keys in shared memory; a score belongs to a thread, and so do, of what is
+// summed over keys (or queries), a few columns of a few rows.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct PlainTiles {
   using R = AttentionReal<T>;
   static constexpr int kRows = std::is_same_v<T, double> ? 16 : 32;  // B
   static constexpr int kColumns = 32 * C;
-  static constexpr int kStride = kColumns + 1;     // a column's elements lie in different banks
+  static constexpr int kStride = kColumns + 1;  // a column's elements lie in different banks
   static constexpr int kScoreStride = kRows + 1;
   static constexpr int kTile = kRows * kStride;
   static constexpr int kScores = kRows * kScoreStride;
@@ -130,12 +130,15 @@ WEFT_DEVICE R dropout_factor(const AttentionArgs& args, const AttentionWords& wo
   return (words.kept(query, key / 4) >> key % 4 & 1u) != 0 ? static_cast<R>(args.kept) : R(0);
 }
 
-// Calls with the number of 32-column groups that hold the width: 1, 2, 4 or 8.
-template <class Call>
+// Calls with the number of 32-column groups that hold the width: 1, 2, 4 or 8. 16-bit types come
+// here with wide heads alone.
+template <class T, class Call>
 void with_columns(int width, const Call& call) {
-  if (width <= 32) return call(std::integral_constant<int, 1>{});
-  if (width <= 64) return call(std::integral_constant<int, 2>{});
-  if (width <= 128) return call(std::integral_constant<int, 4>{});
+  if constexpr (sizeof(T) > 2) {
+    if (width <= 32) return call(std::integral_constant<int, 1>{});
+    if (width <= 64) return call(std::integral_constant<int, 2>{});
+    if (width <= 128) return call(std::integral_constant<int, 4>{});
+  }
   call(std::integral_constant<int, 8>{});
 }
 

@@ -1,5 +1,7 @@
 // Backward in plain arithmetic: kernels/cuda/attention_plain.cuh; the formulas are in
 // kernels/cuda/attention_backward.cuh. Queries first, which leaves D, then keys and values.
+#include <cmath>
+
 #include "kernels/cuda/attention_plain.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -31,7 +33,7 @@ template <class R>
 struct ScoreGradient {
   R weight, gradient;
   WEFT_DEVICE ScoreGradient(R score, R dweight, bool visible, R mask, R log_sum_exp, R dot)
-      : weight(visible ? R(exp(score - log_sum_exp)) : R(0)),
+      : weight(visible ? R(std::exp(score - log_sum_exp)) : R(0)),
         gradient(weight * (dweight * mask - dot)) {
     weight *= mask;
   }
@@ -141,7 +143,7 @@ __global__ void __launch_bounds__(kPlainThreads)
 
 template <class T>
 void attention_plain_backward(const AttentionArgs& args, Stream stream) {
-  with_columns(args.width, [&](auto columns) {
+  with_columns<T>(args.width, [&](auto columns) {
     constexpr int kColumns = columns;
     const Shape shape{dim3(attention_blocks(args, PlainTiles<T, kColumns>::kRows)),
                       dim3(kPlainThreads), sizeof(BackwardShared<T, kColumns>)};

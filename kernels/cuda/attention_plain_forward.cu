@@ -1,4 +1,6 @@
 // Forward in plain arithmetic: kernels/cuda/attention_plain.cuh.
+#include <cmath>
+
 #include "kernels/cuda/attention_plain.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -46,7 +48,7 @@ __global__ void __launch_bounds__(kPlainThreads)
       const R score = visible ? scores[j] * scale : R(-INFINITY);
       const R before = top[j], tile_top = row_max<kRows>(score);
       top[j] = tile_top > before ? tile_top : before;
-      const R weight = exp(score - top[j]), decay = exp(before - top[j]);
+      const R weight = std::exp(score - top[j]), decay = std::exp(before - top[j]);
       sum[j] = sum[j] * decay + row_sum<kRows>(weight);
       const R mask = dropout_factor<R>(args, words, query + row, key + column);
       shared.weights[row * Tiles::kScoreStride + column] = weight * mask;
@@ -66,7 +68,7 @@ __global__ void __launch_bounds__(kPlainThreads)
     shared.factors[row] = R(1) / sum[j];
     if (query + row < args.length) {
       static_cast<R*>(args.log_sum_exp)[unit.head * args.length + query + row] =
-          top[j] + log(sum[j]);
+          top[j] + std::log(sum[j]);
     }
   }
   __syncthreads();
@@ -81,7 +83,7 @@ __global__ void __launch_bounds__(kPlainThreads)
 
 template <class T>
 void attention_plain_forward(const AttentionArgs& args, Stream stream) {
-  with_columns(args.width, [&](auto columns) {
+  with_columns<T>(args.width, [&](auto columns) {
     constexpr int kColumns = columns;
     const Shape shape{dim3(attention_blocks(args, PlainTiles<T, kColumns>::kRows)),
                       dim3(kPlainThreads), sizeof(ForwardShared<T, kColumns>)};

@@ -91,7 +91,8 @@ using FragmentC = float[4];           // 16 x 8
 
 struct LanePlace {
   int lane, group, t;
-  WEFT_DEVICE LanePlace() : lane(static_cast<int>(threadIdx.x) % 32), group(lane / 4), t(lane % 4) {}
+  WEFT_DEVICE LanePlace()
+      : lane(static_cast<int>(threadIdx.x) % 32), group(lane / 4), t(lane % 4) {}
 };
 
 // Rows [row, row + 16), columns [16 step, ...) of a tile.
@@ -184,8 +185,8 @@ struct DropoutByQuery {
   }
 };
 
-// Rows are keys, from `key` (a multiple of 16); columns queries, from `query`. A block of four words
-// lies across four groups of lanes: of the four blocks that they need, each draws one.
+// Rows are keys, from `key` (a multiple of 16); columns queries, from `query`. A block of four
+// words lies across four groups of lanes: of the four blocks that they need, each draws one.
 template <int N>
 struct DropoutByKey {
   static_assert(4 * N <= 32);

@@ -92,8 +92,8 @@ Fusion fusion_of(const GemmGradient& gradient) {
 }
 
 void check(const GemmGradient& gradient) {
-  const bool of_factor = gradient.bias_gradient == BiasGradient::of_a ||
-                         gradient.bias_gradient == BiasGradient::of_b;
+  const bool of_factor =
+      gradient.bias_gradient == BiasGradient::of_a || gradient.bias_gradient == BiasGradient::of_b;
   if (of_factor && gradient.pre_activation != nullptr) {
     fail<InvalidArgument>(
         "CUDA gemm_backward: the bias gradient of a factor and GELU's backward: expected one of "
@@ -106,8 +106,7 @@ void check(const GemmGradient& gradient) {
 
 }  // namespace
 
-void gemm(const Gemm& g, Epilogue epilogue, const void* bias, void* pre_activation,
-          Stream stream) {
+void gemm(const Gemm& g, Epilogue epilogue, const void* bias, void* pre_activation, Stream stream) {
   check_gemm(g, epilogue != Epilogue::none && bias == nullptr);
   if (g.m == 0 || g.n == 0) return;
   Product p;
@@ -162,14 +161,12 @@ void allow_tf32(bool allowed) { tf32.store(allowed, std::memory_order_relaxed); 
 bool tf32_allowed() { return tf32.load(std::memory_order_relaxed); }
 
 std::string reason_for_no_gemm() {
-  const std::string reason = reason_for_none();
-  if (!reason.empty()) return reason;
   try {
     gemm_library();
   } catch (const std::exception& error) {
     return error.what();
   }
-  return {};
+  return reason_for_none();
 }
 
 }  // namespace weft::kernels::cuda

@@ -1,6 +1,7 @@
 #include "kernels/cuda/gemm_finish.h"
 
 #include <algorithm>
+#include <cmath>
 #include <type_traits>
 
 #include "kernels/base/half.h"
@@ -18,10 +19,10 @@ template <class R>
 struct GeluTanh {
   static constexpr R kSlope = R(0.7978845608028654), kCubic = R(0.044715);
   WEFT_HD static R value(R x) {
-    return R(0.5) * x * (R(1) + tanh(kSlope * (x + kCubic * x * x * x)));
+    return R(0.5) * x * (R(1) + std::tanh(kSlope * (x + kCubic * x * x * x)));
   }
   WEFT_HD static R derivative(R x) {
-    const R t = tanh(kSlope * (x + kCubic * x * x * x));
+    const R t = std::tanh(kSlope * (x + kCubic * x * x * x));
     const R inner = kSlope * (R(1) + R(3) * kCubic * x * x);
     return R(0.5) * (R(1) + t) + R(0.5) * x * (R(1) - t * t) * inner;
   }

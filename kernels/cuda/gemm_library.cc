@@ -1,5 +1,6 @@
 #include "kernels/cuda/gemm_library.h"
 
+#include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
 #include <cstdlib>
@@ -42,6 +43,21 @@ void find(void* library, const char* name, Function& function) {
   }
 }
 
+// Creating a handle allocates, which a capture under way in this thread would otherwise forbid.
+class AllowDuringCapture {
+ public:
+  AllowDuringCapture() { exchange(); }
+  ~AllowDuringCapture() { exchange(); }
+  AllowDuringCapture(const AllowDuringCapture&) = delete;
+  AllowDuringCapture& operator=(const AllowDuringCapture&) = delete;
+
+ private:
+  void exchange() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
+decltype(&cublasLtCreate) create = nullptr;
+
 GemmLibrary load() {
   void* const library = open();  // for as long as the process lives
   decltype(&cublasLtGetVersion) version = nullptr;
@@ -52,7 +68,7 @@ GemmLibrary load() {
         version(), kMajor);
   }
   GemmLibrary found;
-  find(library, "cublasLtCreate", found.create);
+  find(library, "cublasLtCreate", create);
   find(library, "cublasLtMatmul", found.matmul);
   find(library, "cublasLtMatmulAlgoGetHeuristic", found.get_heuristic);
   find(library, "cublasLtMatmulDescCreate", found.desc_create);
@@ -73,6 +89,18 @@ GemmLibrary load() {
 const GemmLibrary& gemm_library() {
   static const GemmLibrary library = load();
   return library;
+}
+
+cublasLtHandle_t create_gemm_handle() {
+  const GemmLibrary& library = gemm_library();
+  const AllowDuringCapture allowed;
+  cublasLtHandle_t handle = nullptr;
+  const cublasStatus_t status = create(&handle);
+  if (status != CUBLAS_STATUS_SUCCESS) {
+    fail<IoError>("CUDA gemm: cublasLtCreate: {}: is the device out of memory?",
+                  library.status_string(status));
+  }
+  return handle;
 }
 
 }  // namespace weft::kernels::cuda

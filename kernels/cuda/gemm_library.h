@@ -9,7 +9,6 @@
 namespace weft::kernels::cuda {
 
 struct GemmLibrary {
-  decltype(&cublasLtCreate) create = nullptr;
   decltype(&cublasLtMatmul) matmul = nullptr;
   decltype(&cublasLtMatmulAlgoGetHeuristic) get_heuristic = nullptr;
   decltype(&cublasLtMatmulDescCreate) desc_create = nullptr;
@@ -26,5 +25,8 @@ struct GemmLibrary {
 
 // Unsupported where it cannot be had; asks again at the next call.
 const GemmLibrary& gemm_library();
+
+// A handle of the current device, for as long as the process lives.
+cublasLtHandle_t create_gemm_handle();
 
 }  // namespace weft::kernels::cuda

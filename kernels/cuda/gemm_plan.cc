@@ -94,10 +94,10 @@ class Layout : public Owned<cublasLtMatrixLayout_t> {
          std::int64_t stride)
       : Owned(gemm_library().layout_destroy) {
     const auto& library = gemm_library();
-    check_blas(library.layout_create(out(), type_of(p.gemm.dtype),
-                                     static_cast<std::uint64_t>(columns),
-                                     static_cast<std::uint64_t>(rows), lead),
-               "cublasLtMatrixLayoutCreate");
+    check_blas(
+        library.layout_create(out(), type_of(p.gemm.dtype), static_cast<std::uint64_t>(columns),
+                              static_cast<std::uint64_t>(rows), lead),
+        "cublasLtMatrixLayoutCreate");
     if (p.batch == 1) return;
     const auto batch = static_cast<std::int32_t>(p.batch);
     set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, batch);
@@ -117,9 +117,9 @@ class Description : public Owned<cublasLtMatmulDesc_t> {
   explicit Description(const Product& p) : Owned(gemm_library().desc_destroy) {
     const Gemm& g = p.gemm;
     const bool f64 = g.dtype == DType::f64;
-    const auto compute = f64                                          ? CUBLAS_COMPUTE_64F
+    const auto compute = f64                                       ? CUBLAS_COMPUTE_64F
                          : g.dtype == DType::f32 && tf32_allowed() ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                                                      : CUBLAS_COMPUTE_32F;
+                                                                   : CUBLAS_COMPUTE_32F;
     check_blas(gemm_library().desc_create(out(), compute, f64 ? CUDA_R_64F : CUDA_R_32F),
                "cublasLtMatmulDescCreate");
     const auto operation = [](Transpose t) -> std::int32_t {
@@ -234,19 +234,6 @@ class Preference : public Owned<cublasLtMatmulPreference_t> {
   }
 };
 
-// Creating a handle allocates, which a capture elsewhere in the process would otherwise forbid.
-class AllowDuringCapture {
- public:
-  AllowDuringCapture() { exchange(); }
-  ~AllowDuringCapture() { exchange(); }
-  AllowDuringCapture(const AllowDuringCapture&) = delete;
-  AllowDuringCapture& operator=(const AllowDuringCapture&) = delete;
-
- private:
-  void exchange() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-};
-
 // Handles and algorithms of all devices; lives as long as the process, because work that a graph
 // replays may outlive every caller.
 class Plans {
@@ -254,10 +241,7 @@ class Plans {
   cublasLtHandle_t handle(int device) {
     const std::scoped_lock lock(handles_mutex_);
     cublasLtHandle_t& handle = handles_[device];
-    if (handle == nullptr) {
-      const AllowDuringCapture allowed;
-      check_blas(gemm_library().create(&handle), "cublasLtCreate");
-    }
+    if (handle == nullptr) handle = create_gemm_handle();
     return handle;
   }
 

@@ -4,8 +4,8 @@
 #include <compare>
 #include <cstdint>
 
-#include "kernels/cuda/stream.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/stream.h"
 
 namespace weft::kernels::cuda {
 

@@ -86,6 +86,13 @@ WEFT_DEVICE std::uint32_t to_tf32(float value) {
   return result;
 }
 
+// 2 to the power of value, to 2 units in the last place; minus infinity gives 0.
+WEFT_DEVICE float exp2_approx(float value) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+  return result;
+}
+
 // ---- warps; T has 4 or 8 bytes, and all 32 lanes take part unless `lanes` says which
 
 template <class T>

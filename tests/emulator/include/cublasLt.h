@@ -1,5 +1,5 @@
 // The part of cuBLASLt that weft uses, as tests see it where the real header is not: found before
-// it by include path. tests/emulator/cublaslt.cc computes it.
+// it by include path. tests/emulator/gemm_library_emulated.cc computes it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -63,7 +63,6 @@ struct cublasLtMatmulHeuristicResult_t {
   cublasStatus_t state;
 };
 
-cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle);
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
                               const void* alpha, const void* a, cublasLtMatrixLayout_t a_layout,
                               const void* b, cublasLtMatrixLayout_t b_layout, const void* beta,

@@ -53,6 +53,8 @@ inline std::uint32_t to_tf32(float value) {
   return (bits + 0x1000u) & ~0x1fffu;
 }
 
+inline float exp2_approx(float value) { return std::exp2(value); }
+
 // ---- warps
 
 template <class T>
