@@ -51,8 +51,8 @@ struct FabricSettings {
 };
 
 // Reads the WEFT_* variables that `weft run` sets. InvalidArgument on nonsense and on conflicts;
-// Unsupported for what this version does not have (sharded strategies, TPU) and for cuda where there
-// is no device.
+// Unsupported for what this version does not have (sharded strategies, TPU) and for cuda where
+// there is no device.
 FabricSettings resolve(const FabricOptions& options);
 
 }  // namespace launcher

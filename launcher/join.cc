@@ -59,9 +59,8 @@ Membership start_here(const FabricSettings& settings) {
         settings.num_nodes, settings.num_nodes);
   }
   const auto machine = read_machine();
-  const auto devices =
-      resolve_devices(settings.accelerator, settings.devices, machine, cuda_device_count(),
-                      settings.share_devices);
+  const auto devices = resolve_devices(settings.accelerator, settings.devices, machine,
+                                       cuda_device_count(), settings.share_devices);
   const bool on_cuda = devices.accelerator == "cuda";
   const auto device = on_cuda ? Device{DeviceType::cuda, devices.indices.front()} : Device{};
   if (devices.count == 1) return {Communicator::self(), 0, 0, device};

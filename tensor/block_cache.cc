@@ -26,7 +26,9 @@ std::size_t segment_for(std::size_t size) {
 }
 
 // What is left over is worth a block of its own.
-bool worth_splitting(bool small, std::size_t rest) { return rest >= (small ? kGranule : kSmallMax); }
+bool worth_splitting(bool small, std::size_t rest) {
+  return rest >= (small ? kGranule : kSmallMax);
+}
 
 Bytes to_bytes(std::size_t size) { return Bytes(static_cast<std::int64_t>(size)); }
 

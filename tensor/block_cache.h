@@ -8,8 +8,8 @@
 // never move from one stream to another, except that segments without a block in use go back to the
 // source when it has nothing left. (The design is that of PyTorch's CUDACachingAllocator.)
 //
-// Pools keep blocks apart: what a graph captured keeps its addresses for itself as long as the graph
-// lives. Safe from any thread.
+// Pools keep blocks apart: what a graph captured keeps its addresses for itself as long as the
+// graph lives. Safe from any thread.
 #pragma once
 
 #include <compare>
@@ -39,12 +39,12 @@ struct QueueId {
 class BlockSource {
  public:
   virtual ~BlockSource() = default;
-  virtual void* allocate(Bytes bytes) = 0;             // nullptr: there is no such memory left
-  virtual void release(void* segment) noexcept = 0;    // waits for work that uses it
-  virtual void* record(QueueId queue) = 0;             // an event behind what is queued
-  virtual bool is_done(void* event) = 0;               // without waiting
-  virtual void wait(void* event) = 0;                  // until done
-  virtual void forget(void* event) noexcept = 0;       // it was done, or nobody asks any more
+  virtual void* allocate(Bytes bytes) = 0;              // nullptr: there is no such memory left
+  virtual void release(void* segment) noexcept = 0;     // waits for work that uses it
+  virtual void* record(QueueId queue) = 0;              // an event behind what is queued
+  virtual bool is_done(void* event) = 0;                // without waiting
+  virtual void wait(void* event) = 0;                   // until done
+  virtual void forget(void* event) noexcept = 0;        // it was done, or nobody asks any more
   virtual std::string describe_exhaustion() const = 0;  // "1 of 80 GiB are free on cuda:0"
 };
 
@@ -77,10 +77,11 @@ class BlockCache {
   bool owns(const std::byte* block) const;
 
   PoolId make_pool();
-  // The pool is no longer needed: its blocks join the shared pool, those in use when they are freed.
+  // The pool is no longer needed: its blocks join the shared pool, those in use when they are
+  // freed.
   void release_pool(PoolId pool);
-  // While on (calls nest), events are neither recorded nor asked: a capture is under way, and blocks
-  // that would wait for one do so after the last off.
+  // While on (calls nest), events are neither recorded nor asked: a capture is under way, and
+  // blocks that would wait for one do so after the last off.
   void defer_events(bool on);
 
   BlockStats stats() const;
@@ -106,11 +107,11 @@ class BlockCache {
     std::size_t size = 0;
     Key key;
     bool in_use = false;
-    int events = 0;                 // still to be done before it is free
-    std::vector<QueueId> users;     // other queues
-    std::unique_ptr<Block> next;    // the block behind it in its segment
+    int events = 0;               // still to be done before it is free
+    std::vector<QueueId> users;   // other queues
+    std::unique_ptr<Block> next;  // the block behind it in its segment
     Block* previous = nullptr;
-    std::size_t segment_size = 0;   // of the segment's first block
+    std::size_t segment_size = 0;  // of the segment's first block
   };
   struct Pending {
     void* event;

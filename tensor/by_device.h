@@ -1,5 +1,5 @@
-// Which of a kernel's twins runs: kernels::f on the cpu, kernels::cuda::f (the same arguments, and a
-// stream) where the operands lie on a CUDA device. For the tensor room only.
+// Which of a kernel's twins runs: kernels::f on the cpu, kernels::cuda::f (the same arguments, and
+// a stream) where the operands lie on a CUDA device. For the tensor room only.
 #pragma once
 
 #include <utility>
@@ -20,9 +20,8 @@ decltype(auto) by_device(Device device, Cpu&& on_cpu, Cuda&& on_cuda) {
 
 // WEFT_BY_DEVICE(x.device(), softmax, kind, dtype, ...). A macro, because what is passed on is a
 // name: an overload set has no type, and braced arguments none either.
-#define WEFT_BY_DEVICE(device, kernel, ...)                                    \
-  ::weft::tensor::by_device(                                                   \
-      (device), [&] { return ::weft::kernels::kernel(__VA_ARGS__); },          \
-      [&](::weft::kernels::cuda::Stream weft_stream) {                         \
-        return ::weft::kernels::cuda::kernel(__VA_ARGS__, weft_stream);        \
-      })
+#define WEFT_BY_DEVICE(device, kernel, ...)                                                   \
+  ::weft::tensor::by_device((device), [&] { return ::weft::kernels::kernel(__VA_ARGS__); },   \
+                            [&](::weft::kernels::cuda::Stream weft_stream) {                  \
+                              return ::weft::kernels::cuda::kernel(__VA_ARGS__, weft_stream); \
+                            })

@@ -72,8 +72,10 @@ BlockCache& cache_of(Device device) {
   static std::mutex making;
   require_device(device, "device memory");
   if (device.index >= kDevicesMax) {
-    fail<Unsupported>("device memory on {}: at most {} devices are served; hide others with "
-                      "CUDA_VISIBLE_DEVICES", to_string(device), kDevicesMax);
+    fail<Unsupported>(
+        "device memory on {}: at most {} devices are served; hide others with "
+        "CUDA_VISIBLE_DEVICES",
+        to_string(device), kDevicesMax);
   }
   auto& slot = caches[static_cast<std::size_t>(device.index)];
   if (auto* cache = slot.load(std::memory_order_acquire)) return *cache;

@@ -78,11 +78,11 @@ struct GraphedStep::Impl {
   Step step;
   GraphOptions options;
   Generator& generator;
-  Stream stream;           // of warm-up and capture
+  Stream stream;  // of warm-up and capture
   std::shared_ptr<MemoryPool> pool;
   std::vector<Tensor> inputs, outputs;
-  int calls = 0;           // before the capture
-  Tensor advance;          // i64 scalar: added to the captured draws' positions
+  int calls = 0;                            // before the capture
+  Tensor advance;                           // i64 scalar: added to the captured draws' positions
   std::uint64_t first_draw = 0, draws = 0;  // captured at, and how many words
   std::unique_ptr<Graph> graph;
   Event launched;

@@ -19,9 +19,9 @@
 // The step must do the same device work each time: fixed shapes, no branch on values, nothing that
 // waits for the device (item(), to_vector(), to(cpu): InvalidArgument while captured) and no host
 // data but the inputs. Host code inside it runs for the first warmup + 1 calls only: set learning
-// rates outside (Optimizer::set_learning_rate() reaches the graph). Dropout draws new numbers at each
-// call, from `generator`, those that the step would have drawn without a graph where it uses up whole
-// blocks of four; dropout with any other generator is InvalidArgument while captured.
+// rates outside (Optimizer::set_learning_rate() reaches the graph). Dropout draws new numbers at
+// each call, from `generator`, those that the step would have drawn without a graph where it uses
+// up whole blocks of four; dropout with any other generator is InvalidArgument while captured.
 //
 // Threading: one thread. Calls are ordered by the stream that is current when they are made.
 #pragma once

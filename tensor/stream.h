@@ -1,8 +1,8 @@
 // Queues of work on CUDA devices, the events between them, and what is current in a thread.
 //
 // Every operator queues its work on the current stream of its tensors' device and returns; reading
-// values (item(), to_vector(), to(cpu)) waits. Work on one stream runs in order; across streams only
-// where wait() says so. Each thread starts with the default stream of every device, which all
+// values (item(), to_vector(), to(cpu)) waits. Work on one stream runs in order; across streams
+// only where wait() says so. Each thread starts with the default stream of every device, which all
 // threads share: threads that act as ranks on one device take one each (StreamGuard).
 //
 // Handles are values: copies are the same stream or event. A stream that nobody holds any more is
@@ -35,10 +35,10 @@ class Stream {
   Device device() const;
   void* handle() const;  // kernels::cuda::Stream
   QueueId id() const { return {device().index, handle()}; }
-  void synchronize() const;                // waits until all that is queued is done
-  bool is_idle() const;                    // whether it is
-  void wait(const Event& event) const;     // what is queued from here on runs after it
-  void wait(const Stream& other) const;    // ... after what is queued there now
+  void synchronize() const;              // waits until all that is queued is done
+  bool is_idle() const;                  // whether it is
+  void wait(const Event& event) const;   // what is queued from here on runs after it
+  void wait(const Stream& other) const;  // ... after what is queued there now
   bool is_capturing() const;
   bool operator==(const Stream& other) const { return id() == other.id(); }
 
@@ -54,10 +54,10 @@ class Event {
   explicit Event(Timing timing = Timing::no) : timing_(timing) {}
   void record(const Stream& stream);  // behind what is queued there now; again and again
   bool is_recorded() const { return state_ != nullptr; }
-  bool is_done() const;               // also when it was never recorded
-  void synchronize() const;           // waits until done
+  bool is_done() const;                       // also when it was never recorded
+  void synchronize() const;                   // waits until done
   double ms_since(const Event& start) const;  // both timed and done; milliseconds
-  void* handle() const;               // nullptr when never recorded
+  void* handle() const;                       // nullptr when never recorded
 
  private:
   struct State;

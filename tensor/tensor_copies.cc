@@ -45,9 +45,8 @@ void copy_elements(const Tensor& target, const Tensor& source) {
   const auto& to = *target.impl();
   const auto& from = *source.impl();
   if (to.numel == 0) return;
-  const auto strides = from.shape == to.shape
-                           ? from.strides
-                           : broadcast_strides(from.shape, from.strides, to.shape);
+  const auto strides =
+      from.shape == to.shape ? from.strides : broadcast_strides(from.shape, from.strides, to.shape);
   WEFT_BY_DEVICE(target.device(), copy, to.shape, {target.data(), to.strides}, to.dtype,
                  {source.data(), strides}, from.dtype);
 }

@@ -73,7 +73,7 @@ struct Node {
   Device device = {};            // of the output
   std::optional<Stream> stream;  // on CUDA: where forward ran, and backward will
   std::uint64_t sequence = 0;    // grows with every record() of the process
-  bool released = false;       // backward ran: captured tensors and edges are gone
+  bool released = false;         // backward ran: captured tensors and edges are gone
 
   Node() = default;
   ~Node();

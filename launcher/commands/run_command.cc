@@ -163,9 +163,8 @@ int run(const CLI::App& app, RunOptions& options) {
   launch.program = find_program(options.program[0], path != nullptr ? path : "/bin:/usr/bin");
   launch.host = host_name();
   const Machine machine = read_machine();
-  launch.devices =
-      resolve_devices(options.accelerator, options.devices, machine, cuda_device_count(),
-                      options.share_devices);
+  launch.devices = resolve_devices(options.accelerator, options.devices, machine,
+                                   cuda_device_count(), options.share_devices);
   launch.shares =
       share_out(machine, launch.devices.count, binding_of(options, machine, launch.devices.count));
   launch.first.local_world_size = launch.first.world_size = launch.devices.count;

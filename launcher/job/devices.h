@@ -14,8 +14,8 @@ struct Devices {
   std::vector<int> indices;         // of the CUDA devices, one a rank; empty on CPU
   bool automatic = false;           // we chose the number
 
-  std::string text() const;      // as WEFT_DEVICES says it: "2", or "0,2"
-  std::string by_rank() const;   // as WEFT_CUDA_DEVICES: every rank's index, "0,1"; empty on CPU
+  std::string text() const;     // as WEFT_DEVICES says it: "2", or "0,2"
+  std::string by_rank() const;  // as WEFT_CUDA_DEVICES: every rank's index, "0,1"; empty on CPU
 };
 
 inline constexpr int kRanksPerNodeMax = 4096;

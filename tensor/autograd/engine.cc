@@ -172,7 +172,8 @@ void Run::run_node(Index index) {
   }
 }
 
-// On the node's stream. What it gives is handed over to those who will use it while that is current.
+// On the node's stream. What it gives is handed over to those who will use it while that is
+// current.
 std::vector<Tensor> Run::call_backward(const Node& node, const Tensor& gradient) {
   if (!node.stream) return node.backward(gradient);
   join(*node.stream);

@@ -11,8 +11,8 @@ Tensor checked(const Tensor& tensor, const char* what) {
     fail<InvalidArgument>("DataLoader: {} need a first dimension of samples", what);
   }
   if (tensor.device().type != DeviceType::cpu) {
-    fail<InvalidArgument>("DataLoader: {} lie on {}; expected the cpu (batches go to a device)", what,
-                          tensor::to_string(tensor.device()));
+    fail<InvalidArgument>("DataLoader: {} lie on {}; expected the cpu (batches go to a device)",
+                          what, tensor::to_string(tensor.device()));
   }
   return tensor.detach().contiguous();
 }

@@ -134,7 +134,8 @@ void multiply_into(const Tensor& out, const Tensor& a, const Tensor& b) {
     return;
   }
   const Shape batch(out.shape().begin(), out.shape().end() - 2);
-  run_batches(out.device(), problem, merged({batch, batch_strides(left, batch), batch_strides(right, batch)}));
+  run_batches(out.device(), problem,
+              merged({batch, batch_strides(left, batch), batch_strides(right, batch)}));
 }
 
 Tensor multiply(const Tensor& a, const Tensor& b, Shape batch) {

@@ -101,8 +101,9 @@ MaxResult max_along(std::string_view name, const Tensor& a, std::int64_t dim, bo
   if (want_indices) result.indices = Tensor::empty(shape, {DType::i64, a.device()});
   if (a.numel() == 0) return result;
   const auto input = a.detach().contiguous();
-  WEFT_BY_DEVICE(a.device(), max_axis, a.dtype(), result.axis, want_values ? result.values.data() : nullptr,
-                    want_indices ? result.indices.data<std::int64_t>() : nullptr, input.data());
+  WEFT_BY_DEVICE(a.device(), max_axis, a.dtype(), result.axis,
+                 want_values ? result.values.data() : nullptr,
+                 want_indices ? result.indices.data<std::int64_t>() : nullptr, input.data());
   return result;
 }
 
@@ -164,8 +165,8 @@ Tensor max(const Tensor& a, std::int64_t dim, bool keep_dim) {
                  indices = std::move(result.indices)](const Tensor& grad) -> std::vector<Tensor> {
                   auto whole = Tensor::empty(shape, {grad.dtype(), grad.device()});
                   const auto from = grad.contiguous();
-                  WEFT_BY_DEVICE(grad.device(), max_axis_backward, grad.dtype(), axis, whole.data(), from.data(),
-                                             indices.data<std::int64_t>());
+                  WEFT_BY_DEVICE(grad.device(), max_axis_backward, grad.dtype(), axis, whole.data(),
+                                 from.data(), indices.data<std::int64_t>());
                   return {std::move(whole)};
                 });
 }

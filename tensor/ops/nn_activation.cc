@@ -20,7 +20,8 @@ Tensor gelu(const Tensor& x_any, GeluForm form) {
   return autograd::record("gelu", y, {x}, [kind, x](const Tensor& grad) {
     const Tensor dy = grad.contiguous();
     const Tensor dx = autograd::empty_gradient(x);
-    WEFT_BY_DEVICE(x.device(), gelu_backward, kind, dy.dtype(), elems_of(dy), dy.data(), x.data(), dx.data());
+    WEFT_BY_DEVICE(x.device(), gelu_backward, kind, dy.dtype(), elems_of(dy), dy.data(), x.data(),
+                   dx.data());
     return std::vector<Tensor>{dx};
   });
 }
@@ -32,8 +33,8 @@ Tensor dropout(const Tensor& x_any, double p, Generator& generator) {
   }
   if (p == 0.0) return x_any;
   const Tensor x = x_any.contiguous();
-  const auto mask = dropout_mask("dropout", x.device(), p, generator,
-                                 static_cast<std::uint64_t>(x.numel()));
+  const auto mask =
+      dropout_mask("dropout", x.device(), p, generator, static_cast<std::uint64_t>(x.numel()));
   const Tensor y = Tensor::empty(x.shape(), {x.dtype(), x.device()});
   WEFT_BY_DEVICE(x.device(), dropout, mask, x.dtype(), elems_of(x), x.data(), y.data());
   if (!autograd::should_record({x})) return y;

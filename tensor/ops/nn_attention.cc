@@ -52,7 +52,8 @@ Tensor causal_attention(const Tensor& qkv_any, std::int64_t heads, double dropou
                           [problem, qkv, log_sum_exp, kept = out.detach()](const Tensor& grad) {
                             const Tensor dout = grad.contiguous();
                             const Tensor dqkv = autograd::empty_gradient(qkv);
-                            WEFT_BY_DEVICE(qkv.device(), causal_attention_backward, problem, dout.data(), dqkv.data());
+                            WEFT_BY_DEVICE(qkv.device(), causal_attention_backward, problem,
+                                           dout.data(), dqkv.data());
                             return std::vector<Tensor>{dqkv};
                           });
 }

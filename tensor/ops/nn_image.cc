@@ -88,7 +88,8 @@ Tensor conv2d(const Tensor& x_any, const Tensor& weight_any, const Tensor& bias_
   const Tensor y = Tensor::empty(
       {problem.batch, problem.out_channels, problem.out_height(), problem.out_width()},
       {x.dtype(), x.device()});
-  WEFT_BY_DEVICE(x.device(), conv2d, problem, x.data(), weight.data(), data_or_null(bias), y.data());
+  WEFT_BY_DEVICE(x.device(), conv2d, problem, x.data(), weight.data(), data_or_null(bias),
+                 y.data());
   if (!autograd::should_record({x, weight, bias})) return y;
   return autograd::record(
       "conv2d", y, {x, weight, bias}, [problem, x, weight, bias](const Tensor& grad) {
@@ -98,8 +99,8 @@ Tensor conv2d(const Tensor& x_any, const Tensor& weight_any, const Tensor& bias_
         };
         const auto target = [](const Tensor& t) { return t.defined() ? t.data() : nullptr; };
         const Tensor dx = gradient(x), dweight = gradient(weight), dbias = gradient(bias);
-        WEFT_BY_DEVICE(x.device(), conv2d_backward, problem, dy.data(), x.data(), weight.data(), target(dx),
-                                 target(dweight), target(dbias));
+        WEFT_BY_DEVICE(x.device(), conv2d_backward, problem, dy.data(), x.data(), weight.data(),
+                       target(dx), target(dweight), target(dbias));
         return std::vector<Tensor>{dx, dweight, dbias};
       });
 }
@@ -115,7 +116,8 @@ Tensor max_pool2d(const Tensor& x_any, std::int64_t kernel, std::int64_t stride,
   return autograd::record("max_pool2d", y, {x}, [problem, x, winners](const Tensor& grad) {
     const Tensor dy = grad.contiguous();
     const Tensor dx = autograd::empty_gradient(x);
-    WEFT_BY_DEVICE(x.device(), max_pool2d_backward, problem, dy.data(), winners.data<std::int32_t>(), dx.data());
+    WEFT_BY_DEVICE(x.device(), max_pool2d_backward, problem, dy.data(),
+                   winners.data<std::int32_t>(), dx.data());
     return std::vector<Tensor>{dx};
   });
 }

@@ -56,14 +56,18 @@ Tensor forward(const LinearShape& s, const Tensor& x, const Tensor& weight, cons
   const bool gelu = s.activation == Activation::gelu;
   if (gelu && bias.defined()) {
     if (recording) saved = Tensor::empty(shape, {x.dtype(), x.device()});
-    WEFT_BY_DEVICE(x.device(), gemm, g, kernels::Epilogue::bias_gelu, bias.data(), recording ? saved.data() : nullptr);
+    WEFT_BY_DEVICE(x.device(), gemm, g, kernels::Epilogue::bias_gelu, bias.data(),
+                   recording ? saved.data() : nullptr);
     return y;
   }
-  WEFT_BY_DEVICE(x.device(), gemm, g, bias.defined() ? kernels::Epilogue::bias : kernels::Epilogue::none, data_or_null(bias), nullptr);
+  WEFT_BY_DEVICE(x.device(), gemm, g,
+                 bias.defined() ? kernels::Epilogue::bias : kernels::Epilogue::none,
+                 data_or_null(bias), nullptr);
   if (gelu) {
     saved = y;
     y = recording ? Tensor::empty(shape, {x.dtype(), x.device()}) : y;
-    WEFT_BY_DEVICE(y.device(), gelu, kernels::GeluKind::tanh, y.dtype(), elems_of(y), saved.data(), y.data());
+    WEFT_BY_DEVICE(y.device(), gelu, kernels::GeluKind::tanh, y.dtype(), elems_of(y), saved.data(),
+                   y.data());
   } else if (s.activation == Activation::relu) {
     WEFT_BY_DEVICE(y.device(), relu, y.dtype(), elems_of(y), y.data(), y.data());
     saved = y.detach();

@@ -29,8 +29,8 @@ Tensor softmax_over_last(const Tensor& x, kernels::SoftmaxKind kind) {
                           [kind, rows, columns, x, kept = y.detach()](const Tensor& grad) {
                             const Tensor dy = grad.contiguous();
                             const Tensor dx = autograd::empty_gradient(x);
-                            WEFT_BY_DEVICE(x.device(), softmax_backward, kind, dy.dtype(), rows, columns, dy.data(),
-                                                      kept.data(), dx.data());
+                            WEFT_BY_DEVICE(x.device(), softmax_backward, kind, dy.dtype(), rows,
+                                           columns, dy.data(), kept.data(), dx.data());
                             return std::vector<Tensor>{dx};
                           });
 }
@@ -78,20 +78,31 @@ Tensor layer_norm(const Tensor& x_any, const Tensor& weight_any, const Tensor& b
   const Tensor y = Tensor::empty(x.shape(), {x.dtype(), x.device()});
   const Tensor mean = Tensor::empty({rows}, statistics);
   const Tensor rstd = Tensor::empty({rows}, statistics);
-  const kernels::LayerNorm forward{x.dtype(), rows, columns, epsilon, x.data(), data_or_null(weight), data_or_null(bias), y.data(), mean.data(), rstd.data()};
+  const kernels::LayerNorm forward{
+      x.dtype(),          rows,     columns,     epsilon,    x.data(), data_or_null(weight),
+      data_or_null(bias), y.data(), mean.data(), rstd.data()};
   WEFT_BY_DEVICE(x.device(), layer_norm, forward);
   if (!autograd::should_record({x, weight, bias})) return y;
-  return autograd::record(
-      "layer_norm", y, {x, weight, bias},
-      [rows, columns, x, weight, bias, mean, rstd](const Tensor& grad) {
-        const Tensor dy = grad.contiguous();
-        const Tensor dx = gradient_if_needed(x);
-        const Tensor dweight = gradient_if_needed(weight);
-        const Tensor dbias = gradient_if_needed(bias);
-        const kernels::LayerNormBackward problem{dy.dtype(), rows, columns, dy.data(), x.data(), data_or_null(weight), mean.data(), rstd.data(), target_or_null(dx), target_or_null(dweight), target_or_null(dbias)};
-        WEFT_BY_DEVICE(x.device(), layer_norm_backward, problem);
-        return std::vector<Tensor>{dx, dweight, dbias};
-      });
+  return autograd::record("layer_norm", y, {x, weight, bias},
+                          [rows, columns, x, weight, bias, mean, rstd](const Tensor& grad) {
+                            const Tensor dy = grad.contiguous();
+                            const Tensor dx = gradient_if_needed(x);
+                            const Tensor dweight = gradient_if_needed(weight);
+                            const Tensor dbias = gradient_if_needed(bias);
+                            const kernels::LayerNormBackward problem{dy.dtype(),
+                                                                     rows,
+                                                                     columns,
+                                                                     dy.data(),
+                                                                     x.data(),
+                                                                     data_or_null(weight),
+                                                                     mean.data(),
+                                                                     rstd.data(),
+                                                                     target_or_null(dx),
+                                                                     target_or_null(dweight),
+                                                                     target_or_null(dbias)};
+                            WEFT_BY_DEVICE(x.device(), layer_norm_backward, problem);
+                            return std::vector<Tensor>{dx, dweight, dbias};
+                          });
 }
 
 Tensor softmax(const Tensor& x, std::int64_t dim) {

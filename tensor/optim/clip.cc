@@ -32,9 +32,9 @@ Gradients gradients_of(std::span<const Tensor> parameters, std::string_view oper
     }
     if (found.tensors.empty()) found.device = gradient.device();
     if (gradient.device() != found.device) {
-      fail<InvalidArgument>("{}: gradients lie on {} and on {}; clip those of each device by itself",
-                            operation, tensor::to_string(found.device),
-                            tensor::to_string(gradient.device()));
+      fail<InvalidArgument>(
+          "{}: gradients lie on {} and on {}; clip those of each device by itself", operation,
+          tensor::to_string(found.device), tensor::to_string(gradient.device()));
     }
     found.tensors.push_back(std::move(gradient));
   }

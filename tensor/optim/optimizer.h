@@ -5,9 +5,9 @@
 // Half-precision parameters are updated through an f32 master copy that the optimizer keeps.
 // Parameters are contiguous leaves, f64, f32, f16 or bf16, else InvalidArgument by name.
 //
-// On CUDA a step is queued on the current stream and waits for nothing. Counts of steps and learning
-// rates are read from device memory, so that a captured graph goes on counting, and follows
-// set_learning_rate() between replays (tensor/cuda_graph.h).
+// On CUDA a step is queued on the current stream and waits for nothing. Counts of steps and
+// learning rates are read from device memory, so that a captured graph goes on counting, and
+// follows set_learning_rate() between replays (tensor/cuda_graph.h).
 #pragma once
 
 #include <functional>
@@ -114,7 +114,7 @@ class Optimizer {
 
   std::vector<ParameterGroup> groups_;
   std::vector<std::string_view> slot_names_;
-  std::vector<std::vector<State>> states_;  // as groups_
+  std::vector<std::vector<State>> states_;             // as groups_
   std::map<std::pair<int, std::size_t>, Rate> rates_;  // by device index and group
   bool counts_are_shared_ = false;                     // false: share_counts() has work to do
   Gate gate_;
