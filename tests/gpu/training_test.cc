@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "tensor/amp/grad_scaler.h"
 #include "tensor/checkpoint/safetensors.h"
 #include "tensor/data/loader.h"
 #include "tensor/nn/gpt.h"
@@ -222,6 +223,23 @@ TEST_F(TrainingTest, ATinyGptLearnsAsItDoesOnTheCpu) {
   const auto here = train({}), there = train(kCuda);
   EXPECT_LT(there.back(), there.front() - 0.5);
   for (std::size_t i = 0; i < here.size(); ++i) EXPECT_NEAR(there[i], here[i], 2e-3) << i;
+}
+
+TEST_F(TrainingTest, ALossScaleFindsOverflowsOnTheDevice) {
+  auto p = Tensor::full({6}, 1.0, {DType::f32, kCuda});
+  p.set_requires_grad(true);
+  optim::Sgd optimizer({{{{"p", p}}, 0.5, 0.0}});
+  amp::GradScaler scaler({.initial_scale = 8.0});
+  scaler.scaled(ops::sum(ops::mul(p, 2.0))).backward();
+  EXPECT_EQ(values_of(p.grad()), std::vector<double>(6, 16.0));
+  EXPECT_TRUE(scaler.step(optimizer));
+  scaler.update();
+  EXPECT_EQ(values_of(p), std::vector<double>(6, 0.0));
+  p.set_grad(Tensor::full({6}, HUGE_VAL, {DType::f32, kCuda}));
+  EXPECT_FALSE(scaler.step(optimizer));
+  scaler.update();
+  EXPECT_EQ(scaler.scale(), 4.0);
+  EXPECT_EQ(values_of(p), std::vector<double>(6, 0.0));
 }
 
 TEST_F(TrainingTest, GenerationGivesTheCpusTokens) {
