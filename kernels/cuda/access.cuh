@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "hardware.cuh"
@@ -44,9 +45,10 @@ template <class T, int N>
 __device__ __forceinline__ Pack<T, N> narrow(const ComputeOf<T> (&values)[N]) {
   Pack<T, N> pack;
   if constexpr (sizeof(T) == 2 && !std::is_integral_v<T> && N % 2 == 0) {
-    auto* const words = reinterpret_cast<std::uint32_t*>(&pack);
+    std::uint32_t words[N / 2];
 #pragma unroll
     for (int i = 0; i < N; i += 2) words[i / 2] = pack_two<T>(values[i], values[i + 1]);
+    memcpy(static_cast<void*>(&pack), words, sizeof pack);
   } else {
 #pragma unroll
     for (int i = 0; i < N; ++i) pack[i] = narrow<T>(values[i]);
@@ -57,26 +59,12 @@ __device__ __forceinline__ Pack<T, N> narrow(const ComputeOf<T> (&values)[N]) {
 // One access each; `from` and `to` are aligned to the pack.
 template <class P>
 __device__ __forceinline__ P load_pack(const typename P::Element* from) {
-  P pack;
-  if constexpr (sizeof(P) == 16) {
-    *reinterpret_cast<uint4*>(&pack) = *reinterpret_cast<const uint4*>(from);
-  } else if constexpr (sizeof(P) == 8) {
-    *reinterpret_cast<uint2*>(&pack) = *reinterpret_cast<const uint2*>(from);
-  } else {
-    pack = *reinterpret_cast<const P*>(from);
-  }
-  return pack;
+  return *reinterpret_cast<const P*>(from);
 }
 
 template <class P>
 __device__ __forceinline__ void store_pack(typename P::Element* to, const P& pack) {
-  if constexpr (sizeof(P) == 16) {
-    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(&pack);
-  } else if constexpr (sizeof(P) == 8) {
-    *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(&pack);
-  } else {
-    *reinterpret_cast<P*>(to) = pack;
-  }
+  *reinterpret_cast<P*>(to) = pack;
 }
 
 // Elements by which `address` lies past a multiple of N elements: packs of N that begin that much

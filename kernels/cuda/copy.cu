@@ -1,6 +1,5 @@
 // Strided copies: packs where rows lie side by side on both sides, transposed planes through shared
 // memory, everything else element by element. Conversions as kernels::cast makes them.
-#include "kernels/cuda/cast.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/map.cuh"
 #include "kernels/functors/convert.h"
@@ -112,7 +111,7 @@ void move(const strided::Layout& layout, void* out, const void* in, Stream strea
       MoveBody(), stream);
 }
 
-// ---- conversions of strided memory, one element at a time; the type read is one branch
+// ---- conversions, one element at a time and four in flight; the type read is one branch
 
 constexpr int kConvertThreads = 256;
 constexpr int kConvertUnroll = 4;
@@ -176,9 +175,6 @@ void copy(Dims shape, Operand out, DType out_type, ConstOperand in, DType in_typ
   const strided::Layout layout = strided::make_layout("copy", shape, strides);
   if (layout.size == 0) return;
   if (out_type != in_type) {
-    if (layout.is_contiguous(0) && layout.is_contiguous(1)) {
-      return cast(out.data, out_type, in.data, in_type, Elems(layout.size), 1.0, stream);
-    }
     return convert_strided(layout, out.data, out_type, in.data, in_type, stream);
   }
   if (out.data == in.data && same_strides(layout)) return;

@@ -7,7 +7,9 @@
 
 namespace weft::kernels::cuda {
 
-// The first fault, in device memory. `order` is that of the operations as the host queued them.
+// The first fault of a device, in pinned memory of the host that its kernels write. Their atomics
+// on it are atomic among the threads of that device, which suffices. `order` is that of the
+// operations as the host queued them.
 struct FaultRecord {
   unsigned taken = 0;  // 1 while one thread writes
   FaultKind kind = FaultKind::none;
@@ -17,8 +19,7 @@ struct FaultRecord {
 
 // What a kernel is given to report to.
 struct FaultSink {
-  FaultRecord* record = nullptr;  // device memory
-  unsigned* flag = nullptr;       // of the host, mapped: not 0 once there is a fault
+  FaultRecord* record = nullptr;
   FaultKind kind = FaultKind::none;
   unsigned long long order = 0;
   std::int64_t bound = 0;    // indices are 0 .. bound - 1

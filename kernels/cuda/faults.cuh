@@ -25,10 +25,8 @@ inline __device__ void report_fault(const FaultSink& sink, std::int64_t position
     now.bound = sink.bound;
     now.ignored = sink.ignored;
   }
-  __threadfence();
-  atomicExch(&record.taken, 0u);
-  *static_cast<volatile unsigned*>(sink.flag) = 1u;
   fence_system();
+  atomicExch(&record.taken, 0u);
 }
 
 // Whether an index may be used; reports it otherwise.

@@ -59,7 +59,7 @@ class RegisterRow {
  private:
   Team team_;
   int columns_;
-  FullPack<T> packs_[kPacks];
+  FullPack<T> packs_[kPacks] = {};
 };
 
 template <class T>
