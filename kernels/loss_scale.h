@@ -13,6 +13,7 @@ struct LossScale {
   float scale = 65536.0f;        // what the loss is multiplied with
   std::int32_t clean_steps = 0;  // since the scale last changed
   std::int32_t found_inf = 0;    // not 0: this step's gradients are not finite, and it is skipped
+  std::int32_t skipped = 0;      // steps of all
 };
 
 struct LossScaleParams {
@@ -33,6 +34,7 @@ WEFT_HD inline void update_loss_scale(LossScale& state, const LossScaleParams& p
     const auto least = static_cast<float>(params.minimum);
     state.scale = less > least ? less : least;
     state.clean_steps = 0;
+    ++state.skipped;
   } else if (++state.clean_steps >= params.growth_interval) {
     const float more = factor(params.growth_factor);
     if (std::isfinite(more)) state.scale = more;

@@ -67,8 +67,8 @@ class CastOp {
   }
 
   double scale_;
-  To* to_;
-  const From* from_;
+  To* to_ = nullptr;
+  const From* from_ = nullptr;
 };
 
 template <class To, class From>

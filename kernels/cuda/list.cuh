@@ -83,7 +83,7 @@ WEFT_DEVICE void walk_chunk(Op& op, std::int64_t begin, std::int64_t count, bool
       const std::int64_t i = first + b * kListThreads;
       return i >= 0 && i < count;
     };
-    typename Op::template Operands<1> operands[kBatch];
+    typename Op::template Operands<1> operands[kBatch] = {};
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
       if (inside(b)) operands[b] = op.template load<1>(first + b * kListThreads);
@@ -103,14 +103,14 @@ __global__ void __launch_bounds__(kListThreads)
   if (op.idle()) return;
   const auto& table = params.table;
   const std::int64_t chunks = table.first_chunk[table.tensors];
-  int tensor = -1;
-  std::int64_t next = 0;  // the first chunk beyond the tensor
+  int tensor = 0;
+  op.open(table.arrays[0], table.tag[0]);
   for (std::int64_t chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
-    if (chunk >= next) {
-      do {
-        next = table.first_chunk[++tensor + 1];
-      } while (chunk >= next);
-      op.open(table.arrays[tensor], table.tag[tensor]);
+    if constexpr (Op::kTensors > 1) {
+      while (tensor + 1 < table.tensors && chunk >= table.first_chunk[tensor + 1]) {
+        ++tensor;
+        op.open(table.arrays[tensor], table.tag[tensor]);
+      }
     }
     const std::int64_t begin = (chunk - table.first_chunk[tensor]) * kChunk - table.skew[tensor];
     walk_chunk(op, begin, table.count[tensor], table.packs[tensor] != 0);

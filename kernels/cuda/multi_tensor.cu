@@ -66,7 +66,7 @@ class ScaleOp {
 
  private:
   std::int32_t* found_inf_;
-  T* data_;
+  T* data_ = nullptr;
   C factor_;
   bool idle_;
   bool bad_ = false;

@@ -113,12 +113,12 @@ class AdamOp {
  private:
   bool skipped_;
   AdamStep<P> step_;
-  P* parameter_;
-  P* exp_avg_;
-  P* exp_avg_sq_;
-  const G* gradient_;
-  void* copy_;
-  int tag_;
+  P* parameter_ = nullptr;
+  P* exp_avg_ = nullptr;
+  P* exp_avg_sq_ = nullptr;
+  const G* gradient_ = nullptr;
+  void* copy_ = nullptr;
+  int tag_ = kNoCopy;
 };
 
 struct SgdValues {
@@ -162,7 +162,7 @@ class SgdOp {
   }
   template <int N>
   WEFT_DEVICE Operands<N> load(std::int64_t i) const {
-    Operands<N> x;
+    Operands<N> x{};
     x.parameter = load_pack<N>(parameter_ + i);
     if (kMomentum && !step_.first_step) x.momentum = load_pack<N>(momentum_ + i);
     x.gradient = load_pack<N>(gradient_ + i);
@@ -188,11 +188,11 @@ class SgdOp {
  private:
   bool skipped_;
   SgdStep<P> step_;
-  P* parameter_;
-  P* momentum_;
-  const G* gradient_;
-  void* copy_;
-  int tag_;
+  P* parameter_ = nullptr;
+  P* momentum_ = nullptr;
+  const G* gradient_ = nullptr;
+  void* copy_ = nullptr;
+  int tag_ = kNoCopy;
 };
 
 // Calls body.operator()<P, G>() for each pair of parameter and gradient types that the list has.

@@ -74,7 +74,7 @@ class ReduceOpOver {
  private:
   template <int N>
   WEFT_DEVICE Operands<N> load_set(std::int64_t i, int done) const {
-    Operands<N> set;
+    Operands<N> set{};
 #pragma unroll
     for (int k = 0; k < kSet; ++k) {
       if (done + k < values_.count) {
@@ -96,7 +96,7 @@ class ReduceOpOver {
 
   const Values& values_;
   Mean<C> mean_;
-  T* out_;
+  T* out_ = nullptr;
 };
 
 template <class T, ReduceOp kOp, int kSet, bool kMore>

@@ -1,5 +1,4 @@
-// Shared by the tests of CUDA kernels: memory on a device with what is around it watched, and the
-// fixture that skips where there is no device.
+// Shared by the tests of CUDA kernels: memory on a device with what is around it watched.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -8,16 +7,12 @@
 #include <vector>
 
 #include "kernels/cuda/runtime.h"
+#include "tests/gpu/device_test.h"
 #include "tests/kernels/values.h"
 
 namespace weft::kernels {
 
-class DeviceTest : public testing::Test {
- protected:
-  void SetUp() override {
-    if (cuda::device_count() == 0) GTEST_SKIP() << "no GPU: " << cuda::reason_for_none();
-  }
-};
+using cuda::DeviceTest;
 
 // A copy of `count` values on the device, `skip` elements past a boundary of 256 bytes. Elements
 // around them hold a mark.

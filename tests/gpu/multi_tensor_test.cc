@@ -154,6 +154,7 @@ TEST_F(CudaLossScaleTest, FollowsTheCpuWithoutAskingTheHost) {
     const LossScale now = device.get();
     EXPECT_EQ(now.scale, host.scale);
     EXPECT_EQ(now.clean_steps, host.clean_steps);
+    EXPECT_EQ(now.skipped, host.skipped);
     EXPECT_EQ(now.found_inf, 0);
   }
 }

@@ -264,6 +264,7 @@ TEST(LossScaleTest, BacksOffGrowsAndStaysInItsBounds) {
   EXPECT_EQ(step(true), 1.0f);
   state.scale = 3e38f;
   for (int i = 0; i < 7; ++i) EXPECT_EQ(step(false), 3e38f);
+  EXPECT_EQ(state.skipped, 4);
 }
 
 TEST(LossScaleTest, StartsAndMovesAsGradScalerDoes) {
