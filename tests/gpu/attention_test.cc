@@ -186,6 +186,27 @@ TYPED_TEST(CudaAttentionTest, RepeatsToTheBit) {
   EXPECT_TRUE(equal(first.log_sum_exp, second.log_sum_exp));
 }
 
+TYPED_TEST(CudaAttentionTest, RunsFromACapturedGraph) {
+  const Case c{1, 70, 2, 64, {}, 0};
+  const Input<TypeParam> input(c);
+  const auto want = on_device<TypeParam>(c, input);
+  const DeviceArray<TypeParam> qkv(input.qkv), dout(input.dout);
+  const DeviceArray<TypeParam> out(input.dout.size()), dqkv(input.qkv.size());
+  const DeviceArray<Real<TypeParam>> log_sum_exp(want.log_sum_exp.size());
+  CausalAttention p = problem_of(c, dtype_of<TypeParam>);
+  p.qkv = qkv.data(), p.out = out.data(), p.log_sum_exp = log_sum_exp.data();
+  const cuda::OwnedStream stream;
+  cuda::begin_capture(stream.get());
+  cuda::causal_attention(p, stream.get());
+  cuda::causal_attention_backward(p, dout.data(), dqkv.data(), stream.get());
+  void* const graph = cuda::end_capture(stream.get());
+  for (int replay = 0; replay < 2; ++replay) cuda::launch_graph(graph, stream.get());
+  stream.synchronize();
+  cuda::destroy_graph(graph);
+  EXPECT_EQ(distance(out.read(), want.out), 0.0);
+  EXPECT_EQ(distance(dqkv.read(), want.dqkv), 0.0);
+}
+
 // Scores far apart: exponentials that underflow, maxima that come late, none that overflows.
 TYPED_TEST(CudaAttentionTest, LargeScoresStayFinite) {
   const Case c{1, 140, 1, 64, {}, 0};

@@ -312,6 +312,22 @@ TYPED_TEST(CudaGemmTest, RepeatsToTheBitFromSeveralThreads) {
   }
 }
 
+TYPED_TEST(CudaGemmTest, RunsFromACapturedGraph) {
+  const cuda::OwnedStream stream;
+  const Sizes s{24, 40, 16};
+  const auto bias = ordinary<TypeParam>(static_cast<std::size_t>(s.n), 4);
+  const DeviceArray<TypeParam> device_bias(bias);
+  const Trial<TypeParam> trial(s, {});
+  cuda::begin_capture(stream.get());
+  cuda::gemm(trial.problem(), Epilogue::bias, device_bias.data(), nullptr, stream.get());
+  void* const graph = cuda::end_capture(stream.get());
+  for (int replay = 0; replay < 2; ++replay) cuda::launch_graph(graph, stream.get());
+  stream.synchronize();
+  cuda::destroy_graph(graph);
+  ASSERT_NO_FATAL_FAILURE(trial.expect(
+      [&](auto i, auto j) { return trial.product(i, j) + Trial<TypeParam>::at(bias, j); }));
+}
+
 class CudaGemmErrorTest : public DeviceTest {};
 
 TEST_F(CudaGemmErrorTest, Tf32IsAChoice) {
