@@ -51,12 +51,14 @@ std::byte* BlockCache::allocate(Bytes bytes, QueueId queue, PoolId pool) {
   const Key key{pool, size <= kSmallMax, queue};
   if (deferring_ == 0) collect(false);
   Block* block = take(key, size);
-  if (block == nullptr) block = grow(key, size);
+  if (block == nullptr) block = grow(key, segment_for(size));
   if (block == nullptr && deferring_ == 0) {
     ++stats_.trims;
     collect(true);
     block = take(key, size);
-    if (block == nullptr && release_free_segments()) block = grow(key, size);
+    if (block == nullptr && release_free_segments()) block = grow(key, segment_for(size));
+    // What is left may hold the request, if not a segment to share.
+    if (block == nullptr) block = grow(key, round_up(size, kLargeStep));
   }
   if (block == nullptr) refuse(bytes);
   return hand_out(block, size);
@@ -75,8 +77,7 @@ BlockCache::Block* BlockCache::take(const Key& key, std::size_t size) {
   return block;
 }
 
-BlockCache::Block* BlockCache::grow(const Key& key, std::size_t size) {
-  const auto segment = segment_for(size);
+BlockCache::Block* BlockCache::grow(const Key& key, std::size_t segment) {
   if (limit_ && stats_.held.size() + segment > *limit_) return nullptr;
   auto* const memory = static_cast<std::byte*>(source_->allocate(to_bytes(segment)));
   if (memory == nullptr) return nullptr;

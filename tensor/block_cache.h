@@ -120,7 +120,7 @@ class BlockCache {
   using FreeSet = std::set<Block*, BySize>;
 
   Block* take(const Key& key, std::size_t size);
-  Block* grow(const Key& key, std::size_t size);
+  Block* grow(const Key& key, std::size_t segment);
   std::byte* hand_out(Block* block, std::size_t size);
   void make_free(Block* block);
   void wait_for_users(Block* block);

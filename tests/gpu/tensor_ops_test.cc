@@ -279,7 +279,7 @@ TEST_P(TensorOpsTest, ValuesAndGradientsAreTheCpus) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, TensorOpsTest, ::testing::ValuesIn(all_cases()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 class TensorValuesTest : public CudaTensorTest {};
 

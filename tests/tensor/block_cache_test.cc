@@ -187,6 +187,11 @@ TEST_F(BlockCacheTest, ALimitIsALimit) {
   EXPECT_THAT([&] { cache_.allocate(kMiB * 8, kOne); },
               ThrowsMessage<IoError>(HasSubstr("(of 4194304 allowed)")));
   cache_.set_limit({});
+  cache_.set_limit(kMiB * 8);
+  auto* const tight = cache_.allocate(kMiB * 5, kOne);  // no room for a segment to share
+  EXPECT_EQ(cache_.stats().held, kMiB * 8);
+  cache_.free(tight);
+  cache_.set_limit({});
   cache_.free(cache_.allocate(kMiB * 8, kOne));
   cache_.free(block);
 }
