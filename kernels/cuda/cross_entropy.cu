@@ -186,8 +186,9 @@ void with_types(const CrossEntropy& problem, const Run& run) {
 }
 
 void require_floating_gradient(const CrossEntropyScale& scale) {
-  if (scale.gradient == nullptr) return;
-  dispatch_floating(scale.gradient_type, "cross_entropy's gradient", []<class T>() {});
+  if (scale.gradient == nullptr || is_floating(scale.gradient_type)) return;
+  refuse("cross_entropy: a gradient of " + std::string(name_of(scale.gradient_type)) +
+         "; cast it to a floating type");
 }
 
 // Forward, with the gradient where dlogits is given.

@@ -31,7 +31,7 @@ class Scratch {
  private:
   void* data_ = nullptr;
   Bytes bytes_;
-  Stream stream_;
+  [[maybe_unused]] Stream stream_;  // no_cuda has no use for it
   ScratchSource source_;
 };
 

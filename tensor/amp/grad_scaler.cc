@@ -56,7 +56,6 @@ std::vector<std::string> overflowed_parameters(optim::Optimizer& optimizer) {
   std::vector<std::string> names;
   for (const auto& group : optimizer.groups()) {
     for (const auto& [name, parameter] : group.parameters) {
-      if (!parameter.grad().defined()) continue;
       if (!std::isfinite(optim::grad_norm({&parameter, 1}))) names.push_back(name);
     }
   }
