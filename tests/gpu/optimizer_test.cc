@@ -155,6 +155,36 @@ TEST_F(CudaAdamTest, ReadsRateStepAndScaleFromTheDeviceAndSkipsThere) {
   }
 }
 
+TEST_F(CudaAdamTest, ACapturedStepFollowsTheRateAndSkipsWhereItMust) {
+  AdamState<float, BFloat16> state(7001, {0, 0, 0});
+  DeviceValue<double> rate(0.01);
+  DeviceValue<std::int64_t> step(0);
+  DeviceValue<std::int32_t> found(0);
+  const cuda::StepOnDevice on_device{rate.data(), step.data(), nullptr, found.data()};
+  const AdamTensor host = state.on_host(true), device = state.on_device(true);
+  const cuda::OwnedStream stream;
+  cuda::begin_capture(stream.get());
+  cuda::advance_step(step.data(), found.data(), stream.get());
+  cuda::adam({&device, 1}, kAdam, on_device, stream.get());
+  const cuda::Graph graph(cuda::end_capture(stream.get()));
+  EXPECT_EQ(step.get(), 0);
+  AdamParams params = kAdam;
+  params.step = 0;
+  for (const bool bad : {false, false, true, false}) {
+    found.set(bad ? 1 : 0);
+    params.learning_rate = 0.01 / static_cast<double>(params.step + 2);
+    rate.set(params.learning_rate);
+    graph.launch(stream.get());
+    stream.synchronize();
+    if (!bad) {
+      ++params.step;
+      adam({&host, 1}, params);
+    }
+    EXPECT_EQ(step.get(), params.step);
+    state.expect_agreement(true);
+  }
+}
+
 TEST_F(CudaAdamTest, RefusesWhatTheCpuRefusesAndMisalignedPointers) {
   AdamState<float, float> state(16, {0, 0, 0});
   AdamTensor tensor = state.on_device(false);
