@@ -88,7 +88,8 @@ std::string resolve_accelerator(const std::string& name) {
   if (name == "auto") return has_cuda ? "cuda" : "cpu";
   if (name == "mps" || name == "tpu") {
     fail<Unsupported>(
-        "Fabric(): accelerator '{}': weft trains on the CPU and on CUDA devices; use cpu or cuda.",
+        "Fabric(): accelerator '{}': weft trains on the CPU and on CUDA devices; use "
+        "accelerator='cpu' or 'cuda'.",
         name);
   }
   if (!has_cuda) {
