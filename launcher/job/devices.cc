@@ -116,13 +116,16 @@ std::string Devices::text() const {
   for (std::size_t i = 0; i < indices.size(); ++i) first_ones &= indices[i] == static_cast<int>(i);
   if (first_ones) return std::to_string(count);
   auto list = by_rank();
-  if (indices.size() == 1) list += ",";  // "2," is device 2, "2" would be two devices
+  if (indices.size() == 1) list += ',';  // "2," is device 2, "2" would be two devices
   return list;
 }
 
 std::string Devices::by_rank() const {
   std::string list;
-  for (const int index : indices) list += (list.empty() ? "" : ",") + std::to_string(index);
+  for (const int index : indices) {
+    if (!list.empty()) list += ',';
+    list += std::to_string(index);
+  }
   return list;
 }
 
