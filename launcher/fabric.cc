@@ -9,6 +9,7 @@
 #include "tensor/checkpoint/safetensors.h"
 #include "tensor/optim/clip.h"
 #include "tensor/parallel/ddp.h"
+#include "tensor/stream.h"
 
 namespace weft {
 namespace {
@@ -89,6 +90,8 @@ void Fabric::launch() {
   if (impl_->membership)
     fail<InvalidArgument>("Fabric::launch() was called twice; once is enough.");
   impl_->membership.emplace(launcher::join(impl_->settings));
+  // So that CUDA calls of the program's own, too, mean this rank's device.
+  if (device().type == DeviceType::cuda) tensor::set_current_device(device());
   if (!is_global_zero()) return;
   for (const auto& text : impl_->settings.warnings) fmt::print(stderr, "weft: warning: {}\n", text);
 }
@@ -97,7 +100,9 @@ int Fabric::global_rank() const { return impl_->joined("global_rank").communicat
 int Fabric::local_rank() const { return impl_->joined("local_rank").local_rank; }
 int Fabric::node_rank() const { return impl_->joined("node_rank").node_rank; }
 int Fabric::world_size() const { return impl_->joined("world_size").communicator.size(); }
-Device Fabric::device() const { return {}; }
+Device Fabric::device() const {
+  return impl_->settings.accelerator == "cpu" ? Device{} : impl_->joined("device").device;
+}
 const launcher::FabricSettings& Fabric::settings() const { return impl_->settings; }
 Communicator& Fabric::communicator() { return impl_->joined("communicator").communicator; }
 
@@ -108,6 +113,7 @@ void Fabric::setup(nn::Module& module) {
       fail<InvalidArgument>("Fabric::setup(): this module is set up already.");
   }
   module.to(impl_->settings.policy.parameters);
+  module.to(device());
   module.set_policy(impl_->settings.policy);
   parallel::DdpOptions options;
   options.find_unused_parameters = impl_->settings.strategy == "ddp_find_unused_parameters_true";
@@ -167,7 +173,7 @@ void Fabric::setup_optimizers(optim::Optimizer& optimizer) {
 amp::GradScaler* Fabric::grad_scaler() const { return impl_->scaler.get(); }
 
 data::DataLoader Fabric::setup_dataloaders(const data::DataLoader& loader) const {
-  return loader.share(global_rank(), world_size());
+  return loader.share(global_rank(), world_size()).on(device());
 }
 
 void Fabric::backward(const Tensor& plain_loss) {
@@ -225,7 +231,8 @@ double Fabric::clip_gradients(nn::Module& module, const ClipOptions& options) {
 }
 
 Tensor Fabric::to_device(const Tensor& tensor) const {
-  return is_floating(tensor.dtype()) ? tensor.to(impl_->settings.policy.inputs) : tensor;
+  return (is_floating(tensor.dtype()) ? tensor.to(impl_->settings.policy.inputs) : tensor)
+      .to(device());
 }
 
 void Fabric::print_line(const std::string& line) {

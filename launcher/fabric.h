@@ -64,15 +64,15 @@ class Fabric {
   int node_rank() const;
   int world_size() const;
   bool is_global_zero() const { return global_rank() == 0; }
-  Device device() const;
+  Device device() const;  // cuda: known after launch()
   const launcher::FabricSettings& settings() const;
   Communicator& communicator();
 
-  // Converts the module's parameters to the precision's type, has its forward() cast inputs, run
-  // under autocast and give f32 back where the precision is a mixed one (docs/precision.md), gives
-  // every rank rank 0's values, and has backward() average its gradients. Make the optimizer
-  // afterwards (a conversion makes new parameters), or pass it along where no conversion is needed:
-  // it is checked to train this module's parameters. Collective.
+  // Converts the module's parameters to the precision's type, moves them to this rank's device, has
+  // its forward() cast inputs, run under autocast and give f32 back where the precision is a mixed
+  // one (docs/precision.md), gives every rank rank 0's values, and has backward() average its
+  // gradients. Make the optimizer afterwards (a conversion makes new parameters), or pass it along
+  // where no conversion is needed: it is checked to train this module's parameters. Collective.
   void setup(nn::Module& module);
   void setup(nn::Module& module, optim::Optimizer& optimizer);
   // Checks that the optimizer trains parameters of modules set up, and, under 16-mixed, has its
@@ -80,8 +80,8 @@ class Fabric {
   // and adapt the loss scale. Needed there, harmless elsewhere.
   void setup_optimizers(optim::Optimizer& optimizer);
 
-  // This rank's part of the loader's samples (data::DistributedSampler): call set_epoch() on what
-  // it gives.
+  // This rank's part of the loader's samples (data::DistributedSampler), on its device: call
+  // set_epoch() on what it gives.
   data::DataLoader setup_dataloaders(const data::DataLoader& loader) const;
 
   // loss.backward(), then gradients of every module set up are averaged over ranks (unless inside
@@ -125,7 +125,7 @@ class Fabric {
   [[nodiscard]] Autocast autocast() const { return Autocast(settings().policy.compute); }
   // The loss scale of 16-mixed; nullptr elsewhere.
   amp::GradScaler* grad_scaler() const;
-  // Floating tensors in the precision's type and on this rank's device; others unchanged.
+  // On this rank's device, floating tensors in the precision's type.
   Tensor to_device(const Tensor& tensor) const;
 
   // --- collectives on tensors; each gives a new tensor, without history.

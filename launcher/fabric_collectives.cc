@@ -26,10 +26,12 @@ comm::View view_of(const Tensor& tensor) {
   return {tensor.data(), Elems(tensor.numel()), tensor.dtype()};
 }
 
+// On the host, where the collectives of this file run.
 Tensor private_copy(const Tensor& tensor, const char* method) {
   if (!tensor.defined()) fail<InvalidArgument>("Fabric::{}(): the tensor is undefined.", method);
   const NoGrad no_grad;
-  return tensor.detach().contiguous().clone();
+  const auto contiguous = tensor.detach().contiguous();
+  return tensor.device().type == DeviceType::cpu ? contiguous.clone() : contiguous.to(Device{});
 }
 
 }  // namespace
@@ -38,7 +40,7 @@ Tensor Fabric::all_reduce(const Tensor& tensor, const std::string& reduce_op) {
   const auto op = parse_op(reduce_op);
   auto result = private_copy(tensor, "all_reduce");
   communicator().all_reduce(view_of(result), op);
-  return result;
+  return result.to(tensor.device());
 }
 
 double Fabric::all_reduce(double value, const std::string& reduce_op) {
@@ -53,13 +55,13 @@ Tensor Fabric::all_gather(const Tensor& tensor) {
   shape.insert(shape.begin(), world_size());
   auto result = Tensor::empty(shape, {mine.dtype()});
   communicator().all_gather(view_of(mine), view_of(result));
-  return result;
+  return result.to(tensor.device());
 }
 
 Tensor Fabric::broadcast(const Tensor& tensor, int src) {
   auto result = private_copy(tensor, "broadcast");
   communicator().broadcast(view_of(result), src);
-  return result;
+  return result.to(tensor.device());
 }
 
 void Fabric::barrier(const std::string& /*name*/) { communicator().barrier(); }

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "kernels/base/error.h"
+#include "launcher/job/cuda_devices.h"
 
 namespace weft::launcher {
 namespace {
@@ -82,11 +83,21 @@ std::string resolve_accelerator(const std::string& name) {
     fail<InvalidArgument>("Fabric(): there is no accelerator '{}'; choose one of: {}", name,
                           list(kAccelerators));
   }
-  if (name == "auto" || name == "cpu") return "cpu";
-  fail<Unsupported>(
-      "Fabric(): accelerator '{}': this version of weft trains on the CPU only; use "
-      "accelerator='cpu'.",
-      name);
+  if (name == "cpu") return "cpu";
+  const bool has_cuda = cuda_device_count() > 0;
+  if (name == "auto") return has_cuda ? "cuda" : "cpu";
+  if (name == "mps" || name == "tpu") {
+    fail<Unsupported>(
+        "Fabric(): accelerator '{}': weft trains on the CPU and on CUDA devices; use "
+        "accelerator='cpu' or 'cuda'.",
+        name);
+  }
+  if (!has_cuda) {
+    fail<Unsupported>(
+        "Fabric(): accelerator '{}': there is no CUDA device: {}. Use accelerator='cpu'.", name,
+        reason_for_no_cuda());
+  }
+  return "cuda";
 }
 
 // An alias as its name; what is unknown stays as it is.
@@ -160,6 +171,7 @@ FabricSettings resolve(const FabricOptions& options) {
       resolve_accelerator(agree(options.accelerator, "accelerator", "WEFT_ACCELERATOR", "auto"));
   settings.strategy =
       resolve_strategy(agree(options.strategy, "strategy", "WEFT_STRATEGY", "auto"));
+  settings.share_devices = options.share_devices;
   settings.devices = agree(options.devices, "devices", "WEFT_DEVICES", "1");
   resolve_precision(options, settings);
   settings.grad_compression = resolve_compression(options.grad_compression.value_or("none"));

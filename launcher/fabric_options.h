@@ -20,6 +20,8 @@ struct FabricOptions {
   std::optional<std::string> accelerator = {};  // auto cpu gpu cuda
   std::optional<std::string> strategy = {};     // auto ddp dp ddp_find_unused_parameters_true
   std::optional<std::string> devices = {};      // "2", "auto", "-1", "0,2"
+  // Several ranks may be on one CUDA device, as with weft run --share-devices.
+  bool share_devices = false;
   std::optional<int> num_nodes = {};
   // 32-true 64-true 16-mixed bf16-mixed 16-true bf16-true, aliases 32 64 16 bf16. On the CPU
   // 16-mixed becomes bf16-mixed, with a warning.
@@ -39,6 +41,7 @@ struct FabricSettings {
   std::string accelerator = "cpu";
   std::string strategy = "ddp";
   std::string devices = "1";
+  bool share_devices = false;
   int num_nodes = 1;
   std::string precision = "32-true";
   amp::Policy policy;                                 // what `precision` means
@@ -48,7 +51,8 @@ struct FabricSettings {
 };
 
 // Reads the WEFT_* variables that `weft run` sets. InvalidArgument on nonsense and on conflicts;
-// Unsupported for what this version does not have (sharded strategies, CUDA, TPU).
+// Unsupported for what this version does not have (sharded strategies, TPU) and for cuda where
+// there is no device.
 FabricSettings resolve(const FabricOptions& options);
 
 }  // namespace launcher

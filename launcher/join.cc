@@ -1,6 +1,11 @@
 #include "launcher/join.h"
 
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+
 #include "launcher/environment/detect.h"
+#include "launcher/environment/variables.h"
 #include "launcher/job/cuda_devices.h"
 #include "launcher/job/devices.h"
 #include "launcher/job/launch_error.h"
@@ -19,9 +24,30 @@ void check_world(const ClusterEnvironment& environment, const FabricSettings& se
   }
 }
 
-Membership join_weft_job(const ClusterEnvironment& environment) {
+// The local rank's entry of WEFT_CUDA_DEVICES, which weft run sets.
+Device device_of(const FabricSettings& settings, int local_rank) {
+  if (settings.accelerator != "cuda") return {};
+  const char* const list = std::getenv(env::kCudaDevices);
+  std::string_view rest = list != nullptr ? list : "";
+  for (int rank = 0; !rest.empty(); ++rank) {
+    const auto comma = rest.find(',');
+    const auto entry = rest.substr(0, comma);
+    int index = 0;
+    const auto [end, error] = std::from_chars(entry.data(), entry.data() + entry.size(), index);
+    if (error != std::errc() || end != entry.data() + entry.size()) break;
+    if (rank == local_rank) return {DeviceType::cuda, index};
+    rest.remove_prefix(comma == std::string_view::npos ? rest.size() : comma + 1);
+  }
+  fail<InvalidArgument>(
+      "Fabric::launch(): accelerator cuda, but {}='{}' names no device for local rank {}. Start "
+      "the job with weft run --accelerator=cuda",
+      env::kCudaDevices, list != nullptr ? list : "", local_rank);
+}
+
+Membership join_weft_job(const ClusterEnvironment& environment, const FabricSettings& settings) {
+  const auto device = device_of(settings, environment.local_rank);
   return {Communicator::connect(comm::ConnectOptions::from_environment()), environment.local_rank,
-          environment.node_rank};
+          environment.node_rank, device};
 }
 
 Membership start_here(const FabricSettings& settings) {
@@ -33,12 +59,15 @@ Membership start_here(const FabricSettings& settings) {
         settings.num_nodes, settings.num_nodes);
   }
   const auto machine = read_machine();
-  const auto devices =
-      resolve_devices(settings.accelerator, settings.devices, machine, cuda_device_count());
-  if (devices.count == 1) return {Communicator::self(), 0, 0};
+  const auto devices = resolve_devices(settings.accelerator, settings.devices, machine,
+                                       cuda_device_count(), settings.share_devices);
+  const bool on_cuda = devices.accelerator == "cuda";
+  const auto device = on_cuda ? Device{DeviceType::cuda, devices.indices.front()} : Device{};
+  if (devices.count == 1) return {Communicator::self(), 0, 0, device};
   SpawnOptions options;
   options.ranks = devices.count;
-  return {Communicator::connect(launch_ranks_from_here(options)), 0, 0};
+  if (on_cuda) options.variables[env::kCudaDevices] = devices.by_rank();
+  return {Communicator::connect(launch_ranks_from_here(options)), 0, 0, device};
 }
 
 }  // namespace
@@ -48,7 +77,7 @@ Membership join(const FabricSettings& settings) {
     const auto environment = detect();
     if (environment.name == "weft") {
       check_world(environment, settings);
-      return join_weft_job(environment);
+      return join_weft_job(environment, settings);
     }
     if (environment.world_size > 1) {
       fail<Unsupported>(

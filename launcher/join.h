@@ -3,6 +3,7 @@
 
 #include "comm/communicator.h"
 #include "launcher/fabric_options.h"
+#include "tensor/storage.h"
 
 namespace weft::launcher {
 
@@ -10,6 +11,7 @@ struct Membership {
   Communicator communicator;
   int local_rank = 0;
   int node_rank = 0;
+  Device device = {};  // of this rank
 };
 
 // One of: a launcher started us as a rank (weft run, torchrun, ...): join its job. More than one

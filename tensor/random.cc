@@ -81,7 +81,8 @@ Tensor draw(Shape shape, Generator& generator, TensorOptions options, Distributi
   }
   // Half types draw f32's numbers and round.
   const auto drawn_type = is_half(options.dtype) ? DType::f32 : options.dtype;
-  auto result = Tensor::empty(std::move(shape), {drawn_type, options.device});
+  // Drawn on the host for every device: logarithms and cosines of a GPU round otherwise.
+  auto result = Tensor::empty(std::move(shape), {drawn_type});
   const Philox philox{generator.seed(), generator.stream()};
   const auto count = result.numel();
   const auto words = size_of(drawn_type).size() / sizeof(std::uint32_t);
@@ -91,7 +92,7 @@ Tensor draw(Shape shape, Generator& generator, TensorOptions options, Distributi
   } else {
     generate(result.data<float>(), count, philox, first, distribution);
   }
-  return result.to(options.dtype);
+  return result.to(options.dtype).to(options.device);
 }
 
 }  // namespace

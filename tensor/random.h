@@ -31,6 +31,11 @@ class Generator {
     return first;
   }
 
+  // While a CUDA graph is captured (tensor/cuda_graph.h): a number in device memory, a multiple of
+  // four, that is added to the position of each draw there when the graph runs. nullptr else.
+  void set_advance(const std::uint64_t* advance) { advance_ = advance; }
+  const std::uint64_t* advance() const { return advance_; }
+
   std::uint32_t next_u32();
   double next_double();                       // [0, 1)
   std::uint64_t next_below(std::uint64_t n);  // [0, n), unbiased; n > 0
@@ -39,6 +44,7 @@ class Generator {
   std::uint64_t seed_;
   std::uint64_t stream_;
   std::uint64_t offset_ = 0;
+  const std::uint64_t* advance_ = nullptr;
 };
 
 // The generator of this thread that modules and dropout use when given none; seed 0 until assigned.

@@ -18,6 +18,7 @@ struct Device {
   bool operator==(const Device&) const = default;
 };
 std::string to_string(Device device);
+class Stream;  // tensor/stream.h
 
 class Storage {
   struct Private {
@@ -25,12 +26,16 @@ class Storage {
   };
 
  public:
-  // Not cleared. Unsupported on cuda; IoError, with sizes, when memory is exhausted. Freed memory
-  // is kept for the next request (tensor/cpu_allocator.h).
+  // Not cleared. IoError, with sizes, when memory is exhausted. Freed memory is kept for the next
+  // request (tensor/cpu_allocator.h, tensor/cuda_allocator.h: on a CUDA device it belongs to the
+  // stream that is current now). Unsupported on cuda where there is no device, InvalidArgument for
+  // one that is not there.
   static std::shared_ptr<Storage> allocate(Bytes bytes, Device device = {});
+  // On the cpu, page-locked: what asynchronous copies to and from CUDA devices need.
+  static std::shared_ptr<Storage> allocate_pinned(Bytes bytes);
   // Memory of somebody else's (a bucket in symmetric memory, a mapped file); `owner` is kept as
   // long as the storage (empty: the caller sees to it). Need not be aligned to more than its
-  // elements.
+  // elements. InvalidArgument when `device` is cuda and the memory is not that device's.
   static std::shared_ptr<Storage> borrow(void* data, Bytes bytes, std::shared_ptr<void> owner,
                                          Device device = {});
   explicit Storage(Private) {}  // allocate() and borrow() only
@@ -41,7 +46,12 @@ class Storage {
   std::byte* data() const { return data_; }
   Bytes bytes() const { return bytes_; }
   Device device() const { return device_; }
-  bool is_borrowed() const { return borrowed_; }
+  bool is_borrowed() const { return owner_kind_ == Owner::borrowed; }
+  bool is_pinned() const { return owner_kind_ == Owner::pinned; }
+  // What is queued on `stream` now uses this memory: freed before that is done, it is not given out
+  // again until it is. Needed for streams other than the one it was allocated on. Nothing to do for
+  // borrowed memory and for pageable memory of the host.
+  void record_stream(const Stream& stream) const;
 
   // Tells whether elements changed since an earlier look. Writing in place (copy_, fill_) and
   // optimizers count up; who writes through data() calls mark_written() where a copy may be kept.
@@ -49,11 +59,12 @@ class Storage {
   void mark_written() { version_.fetch_add(1, std::memory_order_relaxed); }
 
  private:
+  enum class Owner : std::uint8_t { cpu, pinned, cuda, borrowed };
   std::byte* data_ = nullptr;  // nullptr when empty
   Bytes bytes_;
   Device device_;
   std::shared_ptr<void> owner_;
-  bool borrowed_ = false;
+  Owner owner_kind_ = Owner::cpu;
   std::atomic<std::uint64_t> version_{0};
 };
 

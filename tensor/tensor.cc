@@ -2,6 +2,7 @@
 
 #include "kernels/cast.h"
 #include "tensor/tensor_impl.h"
+#include "tensor/transfer.h"
 
 namespace weft::tensor {
 namespace {
@@ -13,6 +14,17 @@ Bytes checked_bytes(const Shape& shape, DType dtype) {
                           to_string(shape), name_of(dtype));
   }
   return Bytes(bytes);
+}
+
+constexpr std::size_t kLargestElement = 8;
+
+// Where the host can read the elements of a contiguous tensor: in place, or in `buffer`.
+const void* on_host(const TensorImpl& impl, void* buffer) {
+  const auto size = size_of(impl.dtype);
+  const auto begin = impl.offset * size.value;
+  if (impl.storage->device().type == DeviceType::cpu) return impl.storage->data() + begin;
+  read_from_device(buffer, {*impl.storage, begin}, size * impl.numel);
+  return buffer;
 }
 
 }  // namespace
@@ -35,10 +47,10 @@ Tensor Tensor::full(Shape shape, double value, TensorOptions options) {
 
 Tensor Tensor::arange(std::int64_t end, TensorOptions options) {
   if (end < 0) fail<InvalidArgument>("arange: the end is {}; expected >= 0", end);
-  const auto counts = empty({end}, {DType::i64, options.device});
+  const auto counts = empty({end}, {DType::i64});
   auto* values = static_cast<std::int64_t*>(counts.data());
   for (std::int64_t i = 0; i < end; ++i) values[i] = i;
-  return counts.to(options.dtype);
+  return counts.to(options.dtype).to(options.device);
 }
 
 template <class T>
@@ -110,7 +122,8 @@ double Tensor::item() const {
                           numel());
   }
   double value = 0.0;
-  kernels::cast(&value, DType::f64, data(), dtype(), Elems(1));
+  std::byte bits[kLargestElement];
+  kernels::cast(&value, DType::f64, on_host(*impl_, bits), dtype(), Elems(1));
   return value;
 }
 
@@ -119,7 +132,12 @@ std::vector<T> Tensor::to_vector() const {
   const NoGrad no_grad;
   const auto flat = contiguous();
   std::vector<T> values(static_cast<std::size_t>(numel()));
-  kernels::cast(values.data(), dtype_of<T>, flat.data(), dtype(), Elems(numel()));
+  if (device().type == DeviceType::cuda && dtype() == dtype_of<T>) {
+    on_host(*flat.impl(), values.data());
+    return values;
+  }
+  const auto here = flat.to(Device{});
+  kernels::cast(values.data(), dtype_of<T>, here.data(), dtype(), Elems(numel()));
   return values;
 }
 

@@ -4,6 +4,9 @@
 // ...) share elements and are recorded by autograd. Not thread-safe per tensor; different threads
 // may work on different tensors, and each thread has its own grad mode. Errors: InvalidArgument
 // names operation and shapes.
+//
+// On a CUDA device, operators queue their work on the thread's current stream (tensor/stream.h) and
+// return at once; what gives values to the host (item(), to_vector(), to(cpu)) waits for it.
 #pragma once
 
 #include <functional>
@@ -62,8 +65,9 @@ class Tensor {
   bool is_contiguous() const;
   std::int64_t offset() const;  // of the first element in the storage, elements
   const std::shared_ptr<Storage>& storage() const;
+  void record_stream(const Stream& stream) const { storage()->record_stream(stream); }
 
-  void* data() const;  // of the first element
+  void* data() const;  // of the first element; not for the host to read on a CUDA device
   template <class T>
   T* data() const;      // InvalidArgument when T is not the dtype
   double item() const;  // of a one-element tensor
@@ -86,12 +90,19 @@ class Tensor {
   Tensor contiguous() const;  // itself where it is
   Tensor clone() const;
   Tensor to(DType dtype) const;
-  Tensor to(Device device) const;
+  // Itself where it lies there. Copies are queued on the devices' current streams; one to the cpu
+  // waits until the values are there. `non_blocking`: between pinned host memory (pin_memory()) and
+  // a device it does not wait at all: don't write to the source, or read the result on the host,
+  // before the stream has got there.
+  Tensor to(Device device, bool non_blocking = false) const;
+  Tensor pin_memory() const;  // a copy in page-locked host memory; itself where it is. Not recorded
+  bool is_pinned() const;
 
   // --- in place; not recorded. Refused, while grad mode is on, on a tensor that requires grad, and
   // always on expanded ones (elements shared by several indices). Overlapping views are copied as
   // if by way of a temporary.
-  void copy_(const Tensor& source) const;  // broadcasts and casts
+  // Broadcasts, casts, and moves between devices (as to() does).
+  void copy_(const Tensor& source, bool non_blocking = false) const;
   void fill_(double value) const;
   void zero_() const { fill_(0.0); }
 

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "tensor/autograd/node.h"
+#include "tensor/stream.h"
 #include "tensor/tensor.h"
 
 namespace weft::tensor {
@@ -68,8 +70,10 @@ struct Node {
   std::vector<Edge> edges;
   Shape shape;  // of the output
   DType dtype = DType::f32;
-  std::uint64_t sequence = 0;  // grows with every record() of the process
-  bool released = false;       // backward ran: captured tensors and edges are gone
+  Device device = {};            // of the output
+  std::optional<Stream> stream;  // on CUDA: where forward ran, and backward will
+  std::uint64_t sequence = 0;    // grows with every record() of the process
+  bool released = false;         // backward ran: captured tensors and edges are gone
 
   Node() = default;
   ~Node();

@@ -79,6 +79,9 @@ void declare_output(CLI::App& app, Options& o) {
       ->check(CLI::IsMember({"16-mixed", "bf16-mixed", "32-true", "64-true", "16-true", "bf16-true",
                              "64", "32", "16", "bf16"}));
   add(app, "devices", o.devices, "Ranks to start, when not started by weft run (default 1)");
+  add(app, "accelerator", o.accelerator,
+      "What they train on, when not started by weft run (default auto)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "gpu"}));
 }
 
 }  // namespace

@@ -42,7 +42,8 @@ struct Options {
   std::uint64_t seed = 1337;
   // Which of the model's options were typed: a checkpoint that says otherwise is an error then.
   std::set<std::string> given;
-  std::string devices;  // ranks, when started plainly
+  std::string devices;      // ranks, when started plainly
+  std::string accelerator;  // likewise: cpu, cuda, auto
   std::string grad_compression = "none";
   std::string precision;  // empty: what weft run was told, or 32-true
 };

@@ -97,21 +97,23 @@ StepReport Trainer::step() {
   const auto start = Clock::now();
   const auto micro_batches = options_.gradient_accumulation_steps;
   StepReport report;
+  std::vector<Tensor> losses;  // read at the end: on a GPU reading one waits for it
   report.iter = iter_;
   report.lr = schedule_.at(iter_ - skipped_updates());
   optimizer_->set_learning_rate(report.lr);
   for (std::int64_t micro = 0; micro < micro_batches; ++micro) {
-    const auto batch = corpus_.train->batch(options_.batch_size, iter_ * micro_batches + micro,
-                                            fabric_.global_rank());
+    const auto batch = on_device(corpus_.train->batch(
+        options_.batch_size, iter_ * micro_batches + micro, fabric_.global_rank()));
     const auto accumulate = fabric_.no_backward_sync(*model_, micro + 1 < micro_batches);
     auto loss = model_->forward(batch.inputs, batch.targets).loss;
     if (micro_batches > 1) loss = loss * (1.0 / static_cast<double>(micro_batches));
     fabric_.backward(loss);
-    report.loss += loss.item();
+    losses.push_back(loss.detach());
   }
   if (options_.grad_clip > 0) fabric_.clip_gradients(*model_, {.max_norm = options_.grad_clip});
   optimizer_->step();
   optimizer_->zero_grad();
+  for (const auto& loss : losses) report.loss += loss.item();
   report.loss = fabric_.all_reduce(report.loss);
 
   const auto times = fabric_.last_backward();
@@ -122,6 +124,10 @@ StepReport Trainer::step() {
       options_.batch_size * micro_batches * fabric_.world_size() * options_.model.block_size;
   report.tokens_per_s = static_cast<double>(tokens) / report.step_ms * 1e3;
   return report;
+}
+
+data::Batch Trainer::on_device(const data::Batch& batch) const {
+  return {fabric_.to_device(batch.inputs), fabric_.to_device(batch.targets)};
 }
 
 // Updates that a loss scale gave up on: the schedule does not count them.
@@ -136,7 +142,8 @@ double Trainer::validate() {
   model_->eval();
   double sum = 0;
   for (std::int64_t i = 0; i < options_.eval_iters; ++i) {
-    const auto batch = corpus_.validation->batch(options_.batch_size, i, fabric_.global_rank());
+    const auto batch =
+        on_device(corpus_.validation->batch(options_.batch_size, i, fabric_.global_rank()));
     sum += model_->forward(batch.inputs, batch.targets).loss.item();
   }
   model_->train();

@@ -24,6 +24,7 @@ class Trainer {
   void save(double validation_loss);
   double validate();
   StepReport step();
+  weft::data::Batch on_device(const weft::data::Batch& batch) const;
   std::int64_t skipped_updates() const;
   void sample();
 

@@ -41,11 +41,13 @@ __device__ __forceinline__ void draw(const Philox& philox, std::uint64_t first,
 // Packs of N elements, the first of which starts `skew` elements before x, aligned.
 template <int N, class T>
 __global__ void __launch_bounds__(kThreads)
-    dropout_kernel(Philox philox, std::uint64_t offset, std::uint32_t threshold,
-                   ComputeOf<T> factor, std::int64_t count, int skew, const T* x, T* y) {
+    dropout_kernel(Philox philox, std::uint64_t offset, const std::uint64_t* advance,
+                   std::uint32_t threshold, ComputeOf<T> factor, std::int64_t count, int skew,
+                   const T* x, T* y) {
   const std::int64_t pack = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const std::int64_t first = pack * N - skew;
   if (first >= count) return;
+  if (advance != nullptr) offset += *advance;
   Pack<T, N> in{};
   map_load(in, x + first, false, first, count);
   std::uint32_t words[N];
@@ -66,8 +68,8 @@ void launch_dropout(const DropoutMask& mask, std::uint32_t threshold, std::int64
   const double factor = 1.0 / (1.0 - mask.probability);
   launch(dropout_kernel<N, T>,
          Shape{static_cast<unsigned>((packs + kThreads - 1) / kThreads), kThreads}, stream,
-         Philox{mask.seed, mask.stream}, mask.offset, threshold, static_cast<ComputeOf<T>>(factor),
-         count, skew, x, y);
+         Philox{mask.seed, mask.stream}, mask.offset, mask.advance, threshold,
+         static_cast<ComputeOf<T>>(factor), count, skew, x, y);
 }
 
 __global__ void __launch_bounds__(kThreads)

@@ -67,6 +67,7 @@ Variables given_variables(const RunOptions& options, const Devices& devices) {
     if (!value.empty()) variables[name] = value;
   };
   if (options.accelerator_given) set(env::kAccelerator, devices.accelerator);
+  set(env::kCudaDevices, devices.by_rank());
   set(env::kStrategy, options.strategy);
   set(env::kPrecision, options.precision);
   set(comm::env::kTransport, options.transport);
@@ -162,8 +163,8 @@ int run(const CLI::App& app, RunOptions& options) {
   launch.program = find_program(options.program[0], path != nullptr ? path : "/bin:/usr/bin");
   launch.host = host_name();
   const Machine machine = read_machine();
-  launch.devices =
-      resolve_devices(options.accelerator, options.devices, machine, cuda_device_count());
+  launch.devices = resolve_devices(options.accelerator, options.devices, machine,
+                                   cuda_device_count(), options.share_devices);
   launch.shares =
       share_out(machine, launch.devices.count, binding_of(options, machine, launch.devices.count));
   launch.first.local_world_size = launch.first.world_size = launch.devices.count;

@@ -108,6 +108,9 @@ void declare_job_options(CLI::App& app, RunOptions& o) {
                  "Ranks on this node: a count, a list of device indices (0,2), auto, or -1 for all "
                  "devices. auto on CPU: one rank a NUMA node; with one NUMA node, one rank an L3 "
                  "cache; with one of these too, two ranks of half the cores each");
+  app.add_flag("--share-devices,--share_devices", o.share_devices,
+               "Several ranks may be on one CUDA device: --devices=0,0, or a count beyond the "
+               "devices, dealt out in turn");
   app.add_option("--num-nodes,--num_nodes", o.num_nodes, "Nodes of the job");
   app.add_option("--node-rank,--node_rank", o.node_rank, "Which of them this is, from 0");
   app.add_option("--main-address,--main_address", o.main_address,

@@ -15,6 +15,7 @@ struct RunOptions {
   std::string strategy;   // empty: not given
   std::string precision;  // empty: not given; aliases resolved
   std::string devices = "1";
+  bool share_devices = false;
   int num_nodes = 1;
   int node_rank = 0;
   std::string main_address = "127.0.0.1";

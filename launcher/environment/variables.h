@@ -13,7 +13,8 @@ inline constexpr const char* kGroupRank = "GROUP_RANK";  // the same, torchrun's
 inline constexpr const char* kAccelerator = "WEFT_ACCELERATOR";
 inline constexpr const char* kStrategy = "WEFT_STRATEGY";
 inline constexpr const char* kPrecision = "WEFT_PRECISION";
-inline constexpr const char* kDevices = "WEFT_DEVICES";  // "2", or "0,2"; auto is resolved
+inline constexpr const char* kDevices = "WEFT_DEVICES";           // "2", or "0,2"; auto is resolved
+inline constexpr const char* kCudaDevices = "WEFT_CUDA_DEVICES";  // of every local rank: "0,2"
 inline constexpr const char* kNumNodes = "WEFT_NUM_NODES";
 
 // "1" where weft run's own output is a terminal: a line that a rank rewrites with \r is shown live.

@@ -1,8 +1,11 @@
 #include "launcher/job/cuda_devices.h"
 
+#include "kernels/cuda/runtime.h"
+
 namespace weft::launcher {
 
-// Tensors and collectives run on the CPU only in this version, whatever `weft info` finds.
-int cuda_device_count() { return 0; }
+int cuda_device_count() { return kernels::cuda::device_count(); }
+
+std::string reason_for_no_cuda() { return kernels::cuda::reason_for_none(); }
 
 }  // namespace weft::launcher

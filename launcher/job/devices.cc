@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <numeric>
 #include <optional>
 #include <string_view>
 
+#include "launcher/job/cuda_devices.h"
 #include "launcher/job/launch_error.h"
 #include "launcher/job/placement.h"
 
@@ -27,11 +27,11 @@ std::string choose_accelerator(const std::string& asked, int cuda_devices) {
            asked == "mps" ? "Apple's MPS" : "TPUs");
   }
   if (cuda_devices == 0) {
-    refuse(
-        kExitUsage,
-        "--accelerator={}: no CUDA device is usable here (see weft info); --accelerator=cpu runs "
-        "on the cores",
-        asked);
+    const auto reason = reason_for_no_cuda();
+    refuse(kExitUsage,
+           "--accelerator={}: no CUDA device is usable here{}{} (see weft info); --accelerator=cpu "
+           "runs on the cores",
+           asked, reason.empty() ? "" : ": ", reason);
   }
   return "cuda";
 }
@@ -57,7 +57,7 @@ Devices cpu_devices(const std::string& text, const Machine& machine) {
   return devices;
 }
 
-std::vector<int> parse_indices(const std::string& text, int available) {
+std::vector<int> parse_indices(const std::string& text, int available, bool share) {
   std::vector<int> indices;
   std::string_view rest = text;
   while (!rest.empty()) {  // "0," is device 0, as in Fabric
@@ -69,8 +69,11 @@ std::vector<int> parse_indices(const std::string& text, int available) {
       refuse(kExitUsage, "--devices={}: there is no device {}; this machine has 0 to {}", text,
              *index, available - 1);
     }
-    if (std::find(indices.begin(), indices.end(), *index) != indices.end()) {
-      refuse(kExitUsage, "--devices={}: device {} is named twice", text, *index);
+    if (!share && std::find(indices.begin(), indices.end(), *index) != indices.end()) {
+      refuse(kExitUsage,
+             "--devices={}: device {} is named twice; leave one out, or give --share-devices to "
+             "have several ranks on it",
+             text, *index);
     }
     indices.push_back(*index);
     rest.remove_prefix(comma == std::string_view::npos ? rest.size() : comma + 1);
@@ -78,11 +81,11 @@ std::vector<int> parse_indices(const std::string& text, int available) {
   return indices;
 }
 
-Devices cuda_devices_of(const std::string& text, int available) {
+Devices cuda_devices_of(const std::string& text, int available, bool share) {
   Devices devices;
   devices.accelerator = "cuda";
   if (text.find(',') != std::string::npos) {
-    devices.indices = parse_indices(text, available);
+    devices.indices = parse_indices(text, available, share);
     if (devices.indices.empty()) refuse(kExitUsage, "--devices={}: names no device", text);
     devices.count = static_cast<int>(devices.indices.size());
     return devices;
@@ -92,13 +95,17 @@ Devices cuda_devices_of(const std::string& text, int available) {
   if (!count || *count <= 0) {
     refuse(kExitUsage, "--devices={}: expected a count > 0, indices like 0,2, auto or -1", text);
   }
-  if (*count > available) {
-    refuse(kExitUsage, "--devices={}: this machine has {} CUDA device{}", text, available,
-           available == 1 ? "" : "s");
+  if (*count > available && !share) {
+    refuse(kExitUsage,
+           "--devices={}: this machine has {} CUDA device{}; --share-devices has several ranks on "
+           "one",
+           text, available, available == 1 ? "" : "s");
+  }
+  if (*count > kRanksPerNodeMax) {
+    refuse(kExitUsage, "--devices={}: at most {} ranks on a node", text, kRanksPerNodeMax);
   }
   devices.count = *count;
-  devices.indices.resize(static_cast<std::size_t>(*count));
-  std::iota(devices.indices.begin(), devices.indices.end(), 0);
+  for (int rank = 0; rank < *count; ++rank) devices.indices.push_back(rank % available);
   return devices;
 }
 
@@ -108,16 +115,24 @@ std::string Devices::text() const {
   bool first_ones = true;
   for (std::size_t i = 0; i < indices.size(); ++i) first_ones &= indices[i] == static_cast<int>(i);
   if (first_ones) return std::to_string(count);
+  auto list = by_rank();
+  if (indices.size() == 1) list += ',';  // "2," is device 2, "2" would be two devices
+  return list;
+}
+
+std::string Devices::by_rank() const {
   std::string list;
-  for (const int index : indices) list += std::to_string(index) + ",";
-  if (indices.size() > 1) list.pop_back();  // "2," is device 2, "2" would be two devices
+  for (const int index : indices) {
+    if (!list.empty()) list += ',';
+    list += std::to_string(index);
+  }
   return list;
 }
 
 Devices resolve_devices(const std::string& accelerator, const std::string& devices,
-                        const Machine& machine, int cuda_devices) {
+                        const Machine& machine, int cuda_devices, bool share_devices) {
   if (choose_accelerator(accelerator, cuda_devices) == "cpu") return cpu_devices(devices, machine);
-  return cuda_devices_of(devices, cuda_devices);
+  return cuda_devices_of(devices, cuda_devices, share_devices);
 }
 
 }  // namespace weft::launcher

@@ -12,12 +12,13 @@ namespace weft::launcher {
 namespace {
 
 // What names a job, a rank in it, or its secret.
-constexpr std::array<const char*, 15> kOfOneJob = {
+constexpr std::array<const char*, 16> kOfOneJob = {
     comm::env::kRank,      comm::env::kTorchRank,    comm::env::kWorldSize,
     comm::env::kLocalRank, comm::env::kStoreAddress, comm::env::kMasterAddress,
     comm::env::kStorePort, comm::env::kMasterPort,   comm::env::kJobId,
     comm::env::kEpoch,     comm::env::kSecretFd,     comm::env::kSecretFile,
     env::kStrategy,        env::kPrecision,          env::kAccelerator,
+    env::kCudaDevices,
 };
 
 std::string_view name_of_entry(std::string_view entry) { return entry.substr(0, entry.find('=')); }

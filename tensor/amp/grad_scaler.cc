@@ -5,8 +5,10 @@
 #include <locale>
 #include <sstream>
 
+#include "kernels/cuda/multi_tensor.h"
 #include "kernels/optimizer.h"
 #include "tensor/autograd/node.h"
+#include "tensor/by_device.h"
 #include "tensor/ops/basic.h"
 #include "tensor/optim/clip.h"
 
@@ -15,9 +17,11 @@ namespace {
 
 constexpr std::size_t kNamesShown = 8;
 
-// Contiguous gradients; a strided one is replaced by its contiguous copy first.
-std::vector<kernels::FlatTensor> gradients_of(optim::Optimizer& optimizer) {
-  std::vector<kernels::FlatTensor> gradients;
+using Flat = std::vector<kernels::FlatTensor>;
+
+// Contiguous gradients of each device; a strided one is replaced by its contiguous copy first.
+std::vector<std::pair<Device, Flat>> gradients_of(optim::Optimizer& optimizer) {
+  std::vector<std::pair<Device, Flat>> gradients;
   for (auto& group : optimizer.groups()) {
     for (auto& [name, parameter] : group.parameters) {
       auto gradient = parameter.grad();
@@ -26,10 +30,26 @@ std::vector<kernels::FlatTensor> gradients_of(optim::Optimizer& optimizer) {
         parameter.set_grad(gradient.contiguous());
         gradient = parameter.grad();
       }
-      gradients.push_back({gradient.data(), Elems(gradient.numel()), gradient.dtype()});
+      const auto device = gradient.device();
+      auto part = std::find_if(gradients.begin(), gradients.end(),
+                               [&](const auto& known) { return known.first == device; });
+      if (part == gradients.end()) part = gradients.insert(part, {device, {}});
+      part->second.push_back({gradient.data(), Elems(gradient.numel()), gradient.dtype()});
     }
   }
   return gradients;
+}
+
+// Divides by `scale`; whether anything was not finite. On CUDA that is read from the device.
+bool unscale_and_check(Device device, const Flat& gradients, double scale) {
+  if (device.type == DeviceType::cpu) return kernels::unscale_and_check(gradients, scale);
+  const auto found_inf = Tensor::zeros({}, {DType::i32, device});
+  {
+    const DeviceGuard guard(device);
+    kernels::cuda::unscale_and_check(gradients, scale, found_inf.data<std::int32_t>(),
+                                     Stream::current(device).handle());
+  }
+  return found_inf.item() != 0.0;
 }
 
 std::vector<std::string> overflowed_parameters(optim::Optimizer& optimizer) {
@@ -82,8 +102,10 @@ void GradScaler::prepare(optim::Optimizer& optimizer) {
   auto& record = record_of(optimizer);
   if (record.carried != state_.scale) {
     const NoGrad no_grad;
-    const auto gradients = gradients_of(optimizer);
-    if (!gradients.empty()) kernels::scale(gradients, state_.scale / record.carried);
+    const double factor = state_.scale / record.carried;
+    for (const auto& part : gradients_of(optimizer)) {
+      WEFT_BY_DEVICE(part.first, scale, part.second, factor);
+    }
   }
   record = Record{.carried = state_.scale, .prepared = true, .overflowed_names = {}};
 }
@@ -96,7 +118,10 @@ void GradScaler::unscale(optim::Optimizer& optimizer) {
         "step() is enough (step() does it where nobody did)");
   }
   const NoGrad no_grad;
-  const bool here = kernels::unscale_and_check(gradients_of(optimizer), record.carried);
+  bool here = false;
+  for (const auto& [device, gradients] : gradients_of(optimizer)) {
+    here |= unscale_and_check(device, gradients, record.carried);
+  }
   record.carried = 1.0;
   record.unscaled = true;
   if (here && state_.scale <= options_.minimum_scale) {

@@ -1,5 +1,11 @@
 // Backward: a walk over the graph that counts how often each node is used, then the nodes in
 // reverse order of their making, each once all its uses have been accounted for. No recursion.
+//
+// On CUDA each node's backward runs on its forward's stream. A gradient is handed to the stream of
+// who will use it as it arrives (that of the node, or the caller's for a leaf), and is added up
+// there.
+#include <algorithm>
+#include <optional>
 #include <queue>
 #include <unordered_map>
 
@@ -67,7 +73,11 @@ class Run {
   void discover(const Tensor& root);
   Index index_of(const std::shared_ptr<Node>& node, const std::shared_ptr<TensorImpl>& leaf);
   void run_node(Index index);
-  void arrive(Index target, Tensor gradient);
+  std::vector<Tensor> call_backward(const Node& node, const Tensor& gradient);
+  static std::optional<Stream> produced_on(const Node& node, const Tensor& gradient);
+  void join(const Stream& stream);
+  std::optional<Stream> stream_of(const State& state) const;
+  void arrive(Index target, Tensor gradient, const std::optional<Stream>& from);
   void accumulate(State& state, Tensor gradient);
   void finish_leaf(State& state);
   bool buffer_is_free(const State& state) const;
@@ -79,6 +89,7 @@ class Run {
   std::priority_queue<std::pair<std::uint64_t, Index>> ready_;  // by sequence, the latest first
   std::vector<std::function<void()>> callbacks_;
   std::span<const Index> running_;  // targets of the node whose Backward runs
+  std::vector<Stream> joined_;      // streams that have waited for the caller's
   Run* outer_;                      // backward may run inside a Backward or a hook
 };
 
@@ -115,7 +126,9 @@ void Run::execute(const Tensor& gradient) {
   const NoGrad no_grad;
   const amp::NoAutocast no_autocast;
   states_[0].uses = 1;
-  arrive(0, gradient);
+  const auto device = gradient.device();
+  arrive(0, gradient,
+         device.type == DeviceType::cuda ? std::optional(Stream::current(device)) : std::nullopt);
   while (!ready_.empty()) {
     const auto index = ready_.top().second;
     ready_.pop();
@@ -131,7 +144,7 @@ void Run::run_node(Index index) {
   std::vector<Tensor> gradients;
   if (gradient.defined()) {
     running_ = std::span(targets_).subspan(first, node->edges.size());
-    gradients = node->backward(gradient);
+    gradients = call_backward(*node, gradient);
     running_ = {};
     WEFT_ASSERT(gradients.size() == node->edges.size(), node->name);
   } else {
@@ -145,19 +158,65 @@ void Run::run_node(Index index) {
       const auto& to = states_[target];
       const auto& shape = to.node ? to.node->shape : to.leaf->shape;
       const auto dtype = to.node ? to.node->dtype : to.leaf->dtype;
-      if (gradients[i].shape() != shape || gradients[i].dtype() != dtype) {
-        fail<InvalidArgument>("backward of '{}': gradient {} has shape {} of {}; expected {} of {}",
-                              node->name, i, to_string(gradients[i].shape()),
-                              name_of(gradients[i].dtype()), to_string(shape), name_of(dtype));
+      const auto device = to.node ? to.node->device : to.leaf->storage->device();
+      const auto& found = gradients[i];
+      if (found.shape() != shape || found.dtype() != dtype || found.device() != device) {
+        fail<InvalidArgument>(
+            "backward of '{}': gradient {} has shape {} of {} on {}; expected {} of {} on {}",
+            node->name, i, to_string(found.shape()), name_of(found.dtype()),
+            to_string(found.device()), to_string(shape), name_of(dtype), to_string(device));
       }
     }
-    arrive(target, std::move(gradients[i]));
+    const auto from = produced_on(*node, gradients[i]);
+    arrive(target, std::move(gradients[i]), from);
   }
 }
 
-void Run::arrive(Index target, Tensor gradient) {
+// On the node's stream. What it gives is handed over to those who will use it while that is
+// current.
+std::vector<Tensor> Run::call_backward(const Node& node, const Tensor& gradient) {
+  if (!node.stream) return node.backward(gradient);
+  join(*node.stream);
+  const StreamGuard guard(*node.stream);
+  return node.backward(gradient);
+}
+
+std::optional<Stream> Run::produced_on(const Node& node, const Tensor& gradient) {
+  if (!gradient.defined() || gradient.device().type == DeviceType::cpu) return {};
+  if (node.stream && node.device == gradient.device()) return node.stream;
+  return Stream::current(gradient.device());
+}
+
+// Work of the caller so far (an optimizer that still reads gradient buffers) comes first.
+void Run::join(const Stream& stream) {
+  const auto callers = Stream::current(stream.device());
+  if (stream == callers || std::find(joined_.begin(), joined_.end(), stream) != joined_.end()) {
+    return;
+  }
+  stream.wait(callers);
+  joined_.push_back(stream);
+}
+
+std::optional<Stream> Run::stream_of(const State& state) const {
+  if (state.node) return state.node->stream;
+  const auto device = state.leaf->storage->device();
+  if (device.type == DeviceType::cpu) return {};
+  return Stream::current(device);
+}
+
+void Run::arrive(Index target, Tensor gradient, const std::optional<Stream>& from) {
   auto& state = states_[target];
-  if (gradient.defined()) accumulate(state, std::move(gradient));
+  if (gradient.defined()) {
+    const auto here = stream_of(state);
+    std::optional<StreamGuard> guard;
+    if (here && from && *here != *from) {
+      join(*here);
+      here->wait(*from);
+      gradient.record_stream(*here);
+    }
+    if (here) guard.emplace(*here);
+    accumulate(state, std::move(gradient));
+  }
   if (--state.uses > 0) return;
   if (state.node) {
     ready_.emplace(state.node->sequence, target);
@@ -236,6 +295,7 @@ Tensor Run::summed_gradient(std::size_t input) {
   WEFT_ASSERT(input < running_.size() && running_[input] != kNone,
               "summed_gradient() of an input that needs no gradient");
   auto& state = states_[running_[input]];
+  if (const auto theirs = stream_of(state)) Stream::current(theirs->device()).wait(*theirs);
   if (state.gradient.defined() && may_add_to(state)) {
     state.extended = true;
     return state.gradient;
@@ -245,8 +305,9 @@ Tensor Run::summed_gradient(std::size_t input) {
     state.leaf->leaf->buffer.zero_();
     return state.leaf->leaf->buffer;
   }
-  const auto& shape = state.node ? state.node->shape : state.leaf->shape;
-  return Tensor::zeros(shape, {state.node ? state.node->dtype : state.leaf->dtype, {}});
+  if (state.node) return Tensor::zeros(state.node->shape, {state.node->dtype, state.node->device});
+  const auto& leaf = *state.leaf;
+  return Tensor::zeros(leaf.shape, {leaf.dtype, leaf.storage->device()});
 }
 
 std::vector<Tensor> Run::leaves() const {
@@ -273,10 +334,12 @@ void run_backward(const Tensor& root, const Tensor& gradient) {
         "reduce it to a scalar",
         to_string(impl.shape));
   }
-  if (gradient.defined() && (gradient.shape() != impl.shape || gradient.dtype() != impl.dtype)) {
-    fail<InvalidArgument>("backward: a gradient of shape {} of {} for a tensor of shape {} of {}",
-                          to_string(gradient.shape()), name_of(gradient.dtype()),
-                          to_string(impl.shape), name_of(impl.dtype));
+  if (gradient.defined() && (gradient.shape() != impl.shape || gradient.dtype() != impl.dtype ||
+                             gradient.device() != root.device())) {
+    fail<InvalidArgument>(
+        "backward: a gradient of shape {} of {} on {} for a tensor of shape {} of {} on {}",
+        to_string(gradient.shape()), name_of(gradient.dtype()), to_string(gradient.device()),
+        to_string(impl.shape), name_of(impl.dtype), to_string(root.device()));
   }
   Run run(root);
   run.execute(gradient.defined() ? gradient.detach()

@@ -47,6 +47,8 @@ Tensor record(std::string_view name, Tensor output, std::vector<Tensor> inputs, 
   for (const auto& input : inputs) node->edges.push_back(edge_to(input));
   node->shape = impl.shape;
   node->dtype = impl.dtype;
+  node->device = output.device();
+  if (node->device.type == DeviceType::cuda) node->stream = Stream::current(node->device);
   node->sequence = next_sequence();
   impl.node = std::move(node);
   return output;

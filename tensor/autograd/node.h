@@ -16,8 +16,10 @@ namespace weft::tensor::autograd {
 // be a view, may be `grad_output` itself, and may be given for several inputs: the engine never
 // writes to memory that somebody else can see. `grad_output` has the output's shape and dtype but
 // any strides, and must not be written to.
-// Capture inputs as they are, but of the output only output.detach(): the output owns its Backward,
-// and a cycle is never freed.
+// On CUDA it runs with the streams current that were so when the operation was recorded; gradients
+// that go from one stream to another are waited for, and the leaves are complete in the order of
+// the streams that are current where backward() was called. Capture inputs as they are, but of the
+// output only output.detach(): the output owns its Backward, and a cycle is never freed.
 using Backward = std::function<std::vector<Tensor>(const Tensor& grad_output)>;
 
 // Whether anything needs recording: grad mode is on and some input requires grad.

@@ -10,21 +10,29 @@ Tensor checked(const Tensor& tensor, const char* what) {
   if (!tensor.defined() || tensor.dim() < 1) {
     fail<InvalidArgument>("DataLoader: {} need a first dimension of samples", what);
   }
+  if (tensor.device().type != DeviceType::cpu) {
+    fail<InvalidArgument>("DataLoader: {} lie on {}; expected the cpu (batches go to a device)",
+                          what, tensor::to_string(tensor.device()));
+  }
   return tensor.detach().contiguous();
 }
 
-Tensor gather(const Tensor& from, std::span<const std::int64_t> rows) {
+Tensor gather(const Tensor& from, std::span<const std::int64_t> rows, Device device) {
   Shape shape = from.shape();
   const auto row_bytes = from.numel() / shape[0] * size_of(from.dtype()).value;
   shape[0] = static_cast<std::int64_t>(rows.size());
-  auto result = Tensor::empty(shape, {from.dtype(), from.device()});
+  const bool to_cuda = device.type == DeviceType::cuda;
+  const auto bytes = Bytes(row_bytes * shape[0]);
+  auto result = Tensor::wrap(
+      to_cuda ? tensor::Storage::allocate_pinned(bytes) : tensor::Storage::allocate(bytes), shape,
+      from.dtype());
   auto* to = static_cast<std::byte*>(result.data());
   const auto* source = static_cast<const std::byte*>(from.data());
   for (const auto row : rows) {
     std::memcpy(to, source + row * row_bytes, static_cast<std::size_t>(row_bytes));
     to += row_bytes;
   }
-  return result;
+  return result.to(device, true);
 }
 
 }  // namespace
@@ -42,6 +50,12 @@ DataLoader::DataLoader(Tensor inputs, Tensor targets, LoaderOptions options)
     fail<InvalidArgument>("DataLoader: a batch holds at least 1 sample, not {}",
                           options.batch_size);
   }
+}
+
+DataLoader DataLoader::on(Device device) const {
+  DataLoader result = *this;
+  result.options_.device = device;
+  return result;
 }
 
 DataLoader DataLoader::share(int rank, int world) const {
@@ -78,7 +92,8 @@ Batch DataLoader::Iterator::operator*() const {
   const auto count = std::min(size, static_cast<std::int64_t>(order_.size()) - start);
   const auto rows =
       std::span(order_).subspan(static_cast<std::size_t>(start), static_cast<std::size_t>(count));
-  return {gather(loader_->inputs_, rows), gather(loader_->targets_, rows)};
+  const auto device = loader_->options_.device;
+  return {gather(loader_->inputs_, rows, device), gather(loader_->targets_, rows, device)};
 }
 
 }  // namespace weft::data

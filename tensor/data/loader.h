@@ -16,14 +16,19 @@ struct LoaderOptions {
   bool shuffle = true;
   std::uint64_t seed = 0;
   bool drop_last = false;  // a last batch that is not full, and samples that ranks cannot share out
+  // Where batches go. For a CUDA device they are gathered in pinned memory and copied on the
+  // current stream, without waiting.
+  Device device = {};
 };
 
 class DataLoader {
  public:
-  // Samples along the first dimension, as many inputs as targets, else InvalidArgument.
+  // Samples along the first dimension, as many inputs as targets, on the cpu, else InvalidArgument.
   DataLoader(Tensor inputs, Tensor targets, LoaderOptions options = {});
   // The part of it that `rank` of `world` sees, as DistributedSampler deals.
   DataLoader share(int rank, int world) const;
+  // The same, with batches on that device.
+  DataLoader on(Device device) const;
   void set_epoch(std::int64_t epoch) { sampler_.set_epoch(epoch); }
   std::int64_t size() const;  // batches an epoch
   const DistributedSampler& sampler() const { return sampler_; }

@@ -94,13 +94,14 @@ Tensor GPT::generate(const Tensor& prompt, std::int64_t max_new_tokens,
   const auto batch = prompt.size(0), start = prompt.size(1);
   auto text = Tensor::empty({batch, start + max_new_tokens}, {DType::i64});
   text.narrow(1, 0, start).copy_(prompt);
+  const auto device = wte_.weight().device();
   auto* tokens = text.data<std::int64_t>();
   const auto stride = start + max_new_tokens;
   for (auto end = start; end < stride; ++end) {
     const auto length = std::min(end, config_.block_size);
-    const auto context = text.narrow(1, end - length, length).contiguous();
+    const auto context = text.narrow(1, end - length, length).contiguous().to(device);
     const auto last = trunk(context).narrow(1, length - 1, 1).reshape({batch, config_.n_embd});
-    const auto logits = ops::linear(last, wte_.weight()).to(DType::f64).contiguous();
+    const auto logits = ops::linear(last, wte_.weight()).to(Device{}).to(DType::f64).contiguous();
     const std::span<const double> all(logits.data<double>(),
                                       static_cast<std::size_t>(logits.numel()));
     const auto width = static_cast<std::size_t>(config_.vocab_size);

@@ -89,8 +89,8 @@ bool equal_values(const Tensor& a, const Tensor& b) {
   if (a.shape() != b.shape()) return false;
   if (a.same_as(b)) return true;
   NoGrad no_grad;
-  const auto x = a.to(DType::f64).contiguous();
-  const auto y = b.to(DType::f64).contiguous();
+  const auto x = a.to(Device{}).to(DType::f64).contiguous();
+  const auto y = b.to(Device{}).to(DType::f64).contiguous();
   const auto* p = x.data<double>();
   return std::equal(p, p + x.numel(), y.data<double>());
 }

@@ -18,6 +18,15 @@ inline void require_floating(std::string_view operation, const Tensor& a) {
                         to_string(a.shape()), name_of(a.dtype()));
 }
 
+// The remedy for operands on several devices is the caller's choice, so both are named.
+inline void require_one_device(std::string_view operation, const Tensor& a, const Tensor& b) {
+  if (a.device() == b.device()) return;
+  fail<InvalidArgument>(
+      "{}: a tensor of shape {} on {} with one of shape {} on {}; move one of them with to()",
+      operation, to_string(a.shape()), to_string(a.device()), to_string(b.shape()),
+      to_string(b.device()));
+}
+
 inline void require_same_type(std::string_view operation, const Tensor& a, const Tensor& b) {
   require_some(operation, a);
   require_some(operation, b);

@@ -1,9 +1,11 @@
 // Element-wise operators: broadcasting around kernels/elementwise.h, and their backward forms.
 #include <cmath>
 
+#include "kernels/cuda/elementwise.h"
 #include "kernels/elementwise.h"
 #include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
+#include "tensor/by_device.h"
 #include "tensor/ops/basic.h"
 #include "tensor/ops/basic_checks.h"
 #include "tensor/ops/sum_to.h"
@@ -23,15 +25,16 @@ Tensor apply(BinaryOp op, std::string_view name, const Tensor& a, const Tensor& 
   require_same_type(name, a, b);
   if (a.shape() == b.shape() && a.is_contiguous() && b.is_contiguous()) {
     auto out = Tensor::empty(a.shape(), options_of(a));
-    kernels::binary(op, a.dtype(), Elems(a.numel()), out.data(), a.data(), b.data(), scalar);
+    WEFT_BY_DEVICE(a.device(), binary, op, a.dtype(), Elems(a.numel()), out.data(), a.data(),
+                   b.data(), scalar);
     return out;
   }
   auto out = Tensor::empty(broadcast_shapes(a.shape(), b.shape(), name), options_of(a));
   if (out.numel() == 0) return out;
   const auto a_strides = broadcast_strides(a.shape(), a.strides(), out.shape());
   const auto b_strides = broadcast_strides(b.shape(), b.strides(), out.shape());
-  kernels::binary(op, a.dtype(), out.shape(), {out.data(), out.strides()}, {a.data(), a_strides},
-                  {b.data(), b_strides}, scalar);
+  WEFT_BY_DEVICE(a.device(), binary, op, a.dtype(), out.shape(), {out.data(), out.strides()},
+                 {a.data(), a_strides}, {b.data(), b_strides}, scalar);
   return out;
 }
 
@@ -39,10 +42,11 @@ Tensor apply(UnaryOp op, const Tensor& a, double scalar = 0.0) {
   auto out = Tensor::empty(a.shape(), options_of(a));
   if (out.numel() == 0) return out;
   if (a.is_contiguous()) {
-    kernels::unary(op, a.dtype(), Elems(a.numel()), out.data(), a.data(), scalar);
-  } else {
-    kernels::unary(op, a.dtype(), a.shape(), {out.data(), out.strides()}, {a.data(), a.strides()},
+    WEFT_BY_DEVICE(a.device(), unary, op, a.dtype(), Elems(a.numel()), out.data(), a.data(),
                    scalar);
+  } else {
+    WEFT_BY_DEVICE(a.device(), unary, op, a.dtype(), a.shape(), {out.data(), out.strides()},
+                   {a.data(), a.strides()}, scalar);
   }
   return out;
 }

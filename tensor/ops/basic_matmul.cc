@@ -2,9 +2,11 @@
 // dimensions become batches.
 #include <algorithm>
 
+#include "kernels/cuda/gemm.h"
 #include "kernels/gemm.h"
 #include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
+#include "tensor/by_device.h"
 #include "tensor/ops/basic.h"
 #include "tensor/ops/basic_checks.h"
 #include "tensor/ops/sum_to.h"
@@ -70,7 +72,11 @@ Batch merged(const Batch& batch) {
   return result;  // innermost first
 }
 
-void run_batches(Gemm problem, const Batch& batch) {
+void gemm(Device device, const Gemm& problem) {
+  WEFT_BY_DEVICE(device, gemm, problem, kernels::Epilogue::none, nullptr, nullptr);
+}
+
+void run_batches(Device device, Gemm problem, const Batch& batch) {
   const auto size = size_of(problem.dtype).value;
   const auto per_product = problem.m * problem.n;
   const std::int64_t inner = batch.shape.empty() ? 1 : batch.shape[0];
@@ -91,9 +97,9 @@ void run_batches(Gemm problem, const Batch& batch) {
     problem.b = b + b_at * size;
     problem.c = c + i * inner * per_product * size;
     if (inner == 1) {
-      kernels::gemm(problem);
+      gemm(device, problem);
     } else {
-      kernels::gemm_batched(problem, inner, batch.a[0], batch.b[0], per_product);
+      WEFT_BY_DEVICE(device, gemm_batched, problem, inner, batch.a[0], batch.b[0], per_product);
     }
   }
 }
@@ -124,11 +130,12 @@ void multiply_into(const Tensor& out, const Tensor& a, const Tensor& b) {
   problem.c = out.data();
   problem.ldc = problem.n;
   if (out.dim() == 2) {
-    kernels::gemm(problem);
+    gemm(out.device(), problem);
     return;
   }
   const Shape batch(out.shape().begin(), out.shape().end() - 2);
-  run_batches(problem, merged({batch, batch_strides(left, batch), batch_strides(right, batch)}));
+  run_batches(out.device(), problem,
+              merged({batch, batch_strides(left, batch), batch_strides(right, batch)}));
 }
 
 Tensor multiply(const Tensor& a, const Tensor& b, Shape batch) {

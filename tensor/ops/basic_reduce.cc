@@ -1,9 +1,11 @@
 // Sums, means and maxima over dimensions.
 #include <algorithm>
 
+#include "kernels/cuda/elementwise.h"
 #include "kernels/elementwise.h"
 #include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
+#include "tensor/by_device.h"
 #include "tensor/ops/basic.h"
 #include "tensor/ops/basic_checks.h"
 #include "tensor/ops/sum_to.h"
@@ -72,7 +74,7 @@ Tensor reduce(AxisOp op, const Tensor& a, const Reduction& reduction, bool keep_
     axis = {out.numel(), reduction.count, 1};
   }
   input = input.contiguous();
-  kernels::reduce_axis(op, a.dtype(), axis, out.data(), input.data());
+  WEFT_BY_DEVICE(a.device(), reduce_axis, op, a.dtype(), axis, out.data(), input.data());
   return out;
 }
 
@@ -99,8 +101,9 @@ MaxResult max_along(std::string_view name, const Tensor& a, std::int64_t dim, bo
   if (want_indices) result.indices = Tensor::empty(shape, {DType::i64, a.device()});
   if (a.numel() == 0) return result;
   const auto input = a.detach().contiguous();
-  kernels::max_axis(a.dtype(), result.axis, want_values ? result.values.data() : nullptr,
-                    want_indices ? result.indices.data<std::int64_t>() : nullptr, input.data());
+  WEFT_BY_DEVICE(a.device(), max_axis, a.dtype(), result.axis,
+                 want_values ? result.values.data() : nullptr,
+                 want_indices ? result.indices.data<std::int64_t>() : nullptr, input.data());
   return result;
 }
 
@@ -162,8 +165,8 @@ Tensor max(const Tensor& a, std::int64_t dim, bool keep_dim) {
                  indices = std::move(result.indices)](const Tensor& grad) -> std::vector<Tensor> {
                   auto whole = Tensor::empty(shape, {grad.dtype(), grad.device()});
                   const auto from = grad.contiguous();
-                  kernels::max_axis_backward(grad.dtype(), axis, whole.data(), from.data(),
-                                             indices.data<std::int64_t>());
+                  WEFT_BY_DEVICE(grad.device(), max_axis_backward, grad.dtype(), axis, whole.data(),
+                                 from.data(), indices.data<std::int64_t>());
                   return {std::move(whole)};
                 });
 }

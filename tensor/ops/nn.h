@@ -39,7 +39,9 @@ Tensor log_softmax(const Tensor& x, std::int64_t dim = -1);
 
 // logits (..., classes), targets (...) i32 or i64; mean over targets that are not `ignore_index`,
 // 0 when all are. Forward and backward in one pass each; the gradient is written over a buffer of
-// logits' size once. A target outside [0, classes) is InvalidArgument.
+// logits' size once. A target outside [0, classes) is InvalidArgument; on CUDA, where nothing waits
+// for the device, the loss is NaN and whatever waits next (item(), to_vector(), to(cpu),
+// Stream::synchronize()) throws. The same holds for embedding()'s indices (rows of zeros).
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t ignore_index = -1);
 
 // weight (entries, width), indices (...) i32 or i64 -> (..., width). An index out of range is

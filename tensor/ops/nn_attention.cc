@@ -1,7 +1,10 @@
 #include "kernels/attention.h"
 #include "kernels/compute_type.h"
+#include "kernels/cuda/attention.h"
 #include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
+#include "tensor/by_device.h"
+#include "tensor/ops/dropout_mask.h"
 #include "tensor/ops/nn.h"
 #include "tensor/ops/nn_checks.h"
 
@@ -14,7 +17,7 @@ Tensor causal_attention(const Tensor& qkv_any, std::int64_t heads, double dropou
         [&](const Tensor& qkv) { return causal_attention(qkv, heads, dropout, generator); },
         qkv_any);
   }
-  require_operand("causal_attention", qkv_any);
+  require_floating("causal_attention", qkv_any);
   if (heads < 1 || qkv_any.dim() != 3 || qkv_any.size(2) == 0 ||
       qkv_any.size(2) % (3 * heads) != 0) {
     fail<InvalidArgument>(
@@ -39,17 +42,18 @@ Tensor causal_attention(const Tensor& qkv_any, std::int64_t heads, double dropou
   problem.log_sum_exp = log_sum_exp.data();
   if (dropout > 0.0) {
     Generator& source = generator != nullptr ? *generator : default_generator();
-    problem.dropout = {dropout, source.seed(), source.stream(),
-                       source.reserve(kernels::attention_dropout_words(batch, heads, length))};
+    problem.dropout = dropout_mask("causal_attention", qkv.device(), dropout, source,
+                                   kernels::attention_dropout_words(batch, heads, length));
   }
-  kernels::causal_attention(problem);
+  WEFT_BY_DEVICE(qkv.device(), causal_attention, problem);
   if (!autograd::should_record({qkv})) return out;
   // `problem` points into what is captured beside it.
   return autograd::record("causal_attention", out, {qkv},
                           [problem, qkv, log_sum_exp, kept = out.detach()](const Tensor& grad) {
                             const Tensor dout = grad.contiguous();
                             const Tensor dqkv = autograd::empty_gradient(qkv);
-                            kernels::causal_attention_backward(problem, dout.data(), dqkv.data());
+                            WEFT_BY_DEVICE(qkv.device(), causal_attention_backward, problem,
+                                           dout.data(), dqkv.data());
                             return std::vector<Tensor>{dqkv};
                           });
 }

@@ -12,18 +12,11 @@ namespace weft::tensor::ops {
 
 inline Elems elems_of(const Tensor& a) { return Elems(a.numel()); }
 
-// A floating operand in the memory that this file's kernels reach.
-inline void require_operand(std::string_view operation, const Tensor& a) {
-  require_floating(operation, a);
-  if (a.device().type == DeviceType::cpu) return;
-  fail<Unsupported>(
-      "{}: a tensor of shape {} lies on {}, and this build runs {} on the cpu; use "
-      "to(Device{{}})",
-      operation, to_string(a.shape()), to_string(a.device()), operation);
-}
-
-inline void require_indices(std::string_view operation, const Tensor& indices) {
+// Indices into a tensor of `first`'s device.
+inline void require_indices(std::string_view operation, const Tensor& first,
+                            const Tensor& indices) {
   require_some(operation, indices);
+  require_one_device(operation, first, indices);
   if (indices.dtype() == DType::i64 || indices.dtype() == DType::i32) return;
   fail<InvalidArgument>("{}: indices of shape {} hold {}; expected i64 or i32", operation,
                         to_string(indices.shape()), name_of(indices.dtype()));

@@ -1,9 +1,12 @@
 #include <limits>
 
 #include "kernels/conv.h"
+#include "kernels/cuda/conv.h"
+#include "kernels/cuda/pool.h"
 #include "kernels/pool.h"
 #include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
+#include "tensor/by_device.h"
 #include "tensor/ops/nn.h"
 #include "tensor/ops/nn_checks.h"
 
@@ -12,7 +15,7 @@ namespace {
 
 void require_images(std::string_view operation, const Tensor& x, std::int64_t stride,
                     std::int64_t padding) {
-  require_operand(operation, x);
+  require_floating(operation, x);
   if (x.dim() != 4) {
     fail<InvalidArgument>("{}: x of shape {}; expected (batch, channels, height, width)", operation,
                           to_string(x.shape()));
@@ -85,7 +88,8 @@ Tensor conv2d(const Tensor& x_any, const Tensor& weight_any, const Tensor& bias_
   const Tensor y = Tensor::empty(
       {problem.batch, problem.out_channels, problem.out_height(), problem.out_width()},
       {x.dtype(), x.device()});
-  kernels::conv2d(problem, x.data(), weight.data(), data_or_null(bias), y.data());
+  WEFT_BY_DEVICE(x.device(), conv2d, problem, x.data(), weight.data(), data_or_null(bias),
+                 y.data());
   if (!autograd::should_record({x, weight, bias})) return y;
   return autograd::record(
       "conv2d", y, {x, weight, bias}, [problem, x, weight, bias](const Tensor& grad) {
@@ -95,8 +99,8 @@ Tensor conv2d(const Tensor& x_any, const Tensor& weight_any, const Tensor& bias_
         };
         const auto target = [](const Tensor& t) { return t.defined() ? t.data() : nullptr; };
         const Tensor dx = gradient(x), dweight = gradient(weight), dbias = gradient(bias);
-        kernels::conv2d_backward(problem, dy.data(), x.data(), weight.data(), target(dx),
-                                 target(dweight), target(dbias));
+        WEFT_BY_DEVICE(x.device(), conv2d_backward, problem, dy.data(), x.data(), weight.data(),
+                       target(dx), target(dweight), target(dbias));
         return std::vector<Tensor>{dx, dweight, dbias};
       });
 }
@@ -107,12 +111,13 @@ Tensor max_pool2d(const Tensor& x_any, std::int64_t kernel, std::int64_t stride,
   const Tensor x = x_any.contiguous();
   const Tensor y = empty_pooled(x, problem, x.dtype());
   const Tensor winners = empty_pooled(x, problem, DType::i32);
-  kernels::max_pool2d(problem, x.data(), y.data(), winners.data<std::int32_t>());
+  WEFT_BY_DEVICE(x.device(), max_pool2d, problem, x.data(), y.data(), winners.data<std::int32_t>());
   if (!autograd::should_record({x})) return y;
   return autograd::record("max_pool2d", y, {x}, [problem, x, winners](const Tensor& grad) {
     const Tensor dy = grad.contiguous();
     const Tensor dx = autograd::empty_gradient(x);
-    kernels::max_pool2d_backward(problem, dy.data(), winners.data<std::int32_t>(), dx.data());
+    WEFT_BY_DEVICE(x.device(), max_pool2d_backward, problem, dy.data(),
+                   winners.data<std::int32_t>(), dx.data());
     return std::vector<Tensor>{dx};
   });
 }
@@ -122,12 +127,12 @@ Tensor avg_pool2d(const Tensor& x_any, std::int64_t kernel, std::int64_t stride,
   const kernels::Pool2d problem = check_pool("avg_pool2d", x_any, kernel, stride, padding);
   const Tensor x = x_any.contiguous();
   const Tensor y = empty_pooled(x, problem, x.dtype());
-  kernels::avg_pool2d(problem, x.data(), y.data());
+  WEFT_BY_DEVICE(x.device(), avg_pool2d, problem, x.data(), y.data());
   if (!autograd::should_record({x})) return y;
   return autograd::record("avg_pool2d", y, {x}, [problem, x](const Tensor& grad) {
     const Tensor dy = grad.contiguous();
     const Tensor dx = autograd::empty_gradient(x);
-    kernels::avg_pool2d_backward(problem, dy.data(), dx.data());
+    WEFT_BY_DEVICE(x.device(), avg_pool2d_backward, problem, dy.data(), dx.data());
     return std::vector<Tensor>{dx};
   });
 }

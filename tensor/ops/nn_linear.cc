@@ -1,7 +1,10 @@
 #include "kernels/activation.h"
+#include "kernels/cuda/activation.h"
+#include "kernels/cuda/gemm.h"
 #include "kernels/gemm.h"
 #include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
+#include "tensor/by_device.h"
 #include "tensor/ops/nn.h"
 #include "tensor/ops/nn_checks.h"
 
@@ -19,7 +22,7 @@ struct LinearShape {
 
 LinearShape check(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightLayout layout,
                   Activation activation) {
-  require_operand("linear", x);
+  require_floating("linear", x);
   require_same_type("linear", x, weight);
   const bool out_in = layout == WeightLayout::out_in;
   if (weight.dim() != 2 || x.dim() < 1 || x.size(-1) != weight.size(out_in ? 1 : 0)) {
@@ -53,17 +56,20 @@ Tensor forward(const LinearShape& s, const Tensor& x, const Tensor& weight, cons
   const bool gelu = s.activation == Activation::gelu;
   if (gelu && bias.defined()) {
     if (recording) saved = Tensor::empty(shape, {x.dtype(), x.device()});
-    kernels::gemm(g, kernels::Epilogue::bias_gelu, bias.data(), recording ? saved.data() : nullptr);
+    WEFT_BY_DEVICE(x.device(), gemm, g, kernels::Epilogue::bias_gelu, bias.data(),
+                   recording ? saved.data() : nullptr);
     return y;
   }
-  kernels::gemm(g, bias.defined() ? kernels::Epilogue::bias : kernels::Epilogue::none,
-                data_or_null(bias));
+  WEFT_BY_DEVICE(x.device(), gemm, g,
+                 bias.defined() ? kernels::Epilogue::bias : kernels::Epilogue::none,
+                 data_or_null(bias), nullptr);
   if (gelu) {
     saved = y;
     y = recording ? Tensor::empty(shape, {x.dtype(), x.device()}) : y;
-    kernels::gelu(kernels::GeluKind::tanh, y.dtype(), elems_of(y), saved.data(), y.data());
+    WEFT_BY_DEVICE(y.device(), gelu, kernels::GeluKind::tanh, y.dtype(), elems_of(y), saved.data(),
+                   y.data());
   } else if (s.activation == Activation::relu) {
-    kernels::relu(y.dtype(), elems_of(y), y.data(), y.data());
+    WEFT_BY_DEVICE(y.device(), relu, y.dtype(), elems_of(y), y.data(), y.data());
     saved = y.detach();
   }
   return y;
@@ -78,7 +84,7 @@ Tensor before_activation(const LinearShape& s, const Tensor& dy, const Tensor& s
   p.dy = dy.data();
   p.dbias = dbias.defined() ? dbias.data() : nullptr;
   if (s.activation == Activation::none) {
-    kernels::bias_activation_backward(p);
+    WEFT_BY_DEVICE(dy.device(), bias_activation_backward, p);
     return dy;
   }
   Tensor g = Tensor::empty(dy.shape(), {dy.dtype(), dy.device()});
@@ -86,7 +92,7 @@ Tensor before_activation(const LinearShape& s, const Tensor& dy, const Tensor& s
                                                   : kernels::EpilogueActivation::relu;
   p.saved = saved.data();
   p.dx = g.data();
-  kernels::bias_activation_backward(p);
+  WEFT_BY_DEVICE(dy.device(), bias_activation_backward, p);
   return g;
 }
 
@@ -99,7 +105,7 @@ void gradient_of_x(const LinearShape& s, const Tensor& g, const Tensor& weight, 
   p.b = weight.data(), p.ldb = out_in ? s.in : s.out;
   p.transpose_b = out_in ? Transpose::no : Transpose::yes;
   p.c = dx.data(), p.ldc = s.in;
-  kernels::gemm(p);
+  WEFT_BY_DEVICE(g.device(), gemm, p, kernels::Epilogue::none, nullptr, nullptr);
 }
 
 void gradient_of_weight(const LinearShape& s, const Tensor& g, const Tensor& x, const Tensor& dw) {
@@ -111,7 +117,7 @@ void gradient_of_weight(const LinearShape& s, const Tensor& g, const Tensor& x, 
   p.transpose_a = Transpose::yes;
   p.b = out_in ? x.data() : g.data(), p.ldb = p.n;
   p.c = dw.data(), p.ldc = p.n;
-  kernels::gemm(p);
+  WEFT_BY_DEVICE(g.device(), gemm, p, kernels::Epilogue::none, nullptr, nullptr);
 }
 
 }  // namespace

@@ -1,8 +1,11 @@
 #include "kernels/compute_type.h"
+#include "kernels/cuda/layer_norm.h"
+#include "kernels/cuda/softmax.h"
 #include "kernels/layer_norm.h"
 #include "kernels/softmax.h"
 #include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
+#include "tensor/by_device.h"
 #include "tensor/ops/nn.h"
 #include "tensor/ops/nn_checks.h"
 
@@ -20,14 +23,14 @@ void* target_or_null(const Tensor& gradient) {
 Tensor softmax_over_last(const Tensor& x, kernels::SoftmaxKind kind) {
   const std::int64_t columns = x.size(-1), rows = columns == 0 ? 0 : x.numel() / columns;
   Tensor y = Tensor::empty(x.shape(), {x.dtype(), x.device()});
-  kernels::softmax(kind, x.dtype(), rows, columns, x.data(), y.data());
+  WEFT_BY_DEVICE(x.device(), softmax, kind, x.dtype(), rows, columns, x.data(), y.data());
   if (!autograd::should_record({x})) return y;
   return autograd::record(kind == kernels::SoftmaxKind::log ? "log_softmax" : "softmax", y, {x},
                           [kind, rows, columns, x, kept = y.detach()](const Tensor& grad) {
                             const Tensor dy = grad.contiguous();
                             const Tensor dx = autograd::empty_gradient(x);
-                            kernels::softmax_backward(kind, dy.dtype(), rows, columns, dy.data(),
-                                                      kept.data(), dx.data());
+                            WEFT_BY_DEVICE(x.device(), softmax_backward, kind, dy.dtype(), rows,
+                                           columns, dy.data(), kept.data(), dx.data());
                             return std::vector<Tensor>{dx};
                           });
 }
@@ -37,7 +40,7 @@ Tensor softmax_over(const Tensor& x, std::int64_t dim, kernels::SoftmaxKind kind
   if (amp::casts()) {
     return amp::wide([=](const Tensor& w) { return softmax_over(w, dim, kind, operation); }, x);
   }
-  require_operand(operation, x);
+  require_floating(operation, x);
   const std::int64_t dims = x.dim();
   if (dims == 0 || dim < -dims || dim >= dims) {
     fail<InvalidArgument>("{}: dimension {} of a tensor of shape {}", operation, dim,
@@ -57,7 +60,7 @@ Tensor layer_norm(const Tensor& x_any, const Tensor& weight_any, const Tensor& b
                          const Tensor& bias) { return layer_norm(x, weight, bias, epsilon); },
                      x_any, weight_any, bias_any);
   }
-  require_operand("layer_norm", x_any);
+  require_floating("layer_norm", x_any);
   if (x_any.dim() < 1 || x_any.size(-1) == 0) {
     fail<InvalidArgument>("layer_norm: x of shape {}; expected (..., columns) with columns > 0",
                           to_string(x_any.shape()));
@@ -75,21 +78,31 @@ Tensor layer_norm(const Tensor& x_any, const Tensor& weight_any, const Tensor& b
   const Tensor y = Tensor::empty(x.shape(), {x.dtype(), x.device()});
   const Tensor mean = Tensor::empty({rows}, statistics);
   const Tensor rstd = Tensor::empty({rows}, statistics);
-  kernels::layer_norm({x.dtype(), rows, columns, epsilon, x.data(), data_or_null(weight),
-                       data_or_null(bias), y.data(), mean.data(), rstd.data()});
+  const kernels::LayerNorm forward{
+      x.dtype(),          rows,     columns,     epsilon,    x.data(), data_or_null(weight),
+      data_or_null(bias), y.data(), mean.data(), rstd.data()};
+  WEFT_BY_DEVICE(x.device(), layer_norm, forward);
   if (!autograd::should_record({x, weight, bias})) return y;
-  return autograd::record(
-      "layer_norm", y, {x, weight, bias},
-      [rows, columns, x, weight, bias, mean, rstd](const Tensor& grad) {
-        const Tensor dy = grad.contiguous();
-        const Tensor dx = gradient_if_needed(x);
-        const Tensor dweight = gradient_if_needed(weight);
-        const Tensor dbias = gradient_if_needed(bias);
-        kernels::layer_norm_backward(
-            {dy.dtype(), rows, columns, dy.data(), x.data(), data_or_null(weight), mean.data(),
-             rstd.data(), target_or_null(dx), target_or_null(dweight), target_or_null(dbias)});
-        return std::vector<Tensor>{dx, dweight, dbias};
-      });
+  return autograd::record("layer_norm", y, {x, weight, bias},
+                          [rows, columns, x, weight, bias, mean, rstd](const Tensor& grad) {
+                            const Tensor dy = grad.contiguous();
+                            const Tensor dx = gradient_if_needed(x);
+                            const Tensor dweight = gradient_if_needed(weight);
+                            const Tensor dbias = gradient_if_needed(bias);
+                            const kernels::LayerNormBackward problem{dy.dtype(),
+                                                                     rows,
+                                                                     columns,
+                                                                     dy.data(),
+                                                                     x.data(),
+                                                                     data_or_null(weight),
+                                                                     mean.data(),
+                                                                     rstd.data(),
+                                                                     target_or_null(dx),
+                                                                     target_or_null(dweight),
+                                                                     target_or_null(dbias)};
+                            WEFT_BY_DEVICE(x.device(), layer_norm_backward, problem);
+                            return std::vector<Tensor>{dx, dweight, dbias};
+                          });
 }
 
 Tensor softmax(const Tensor& x, std::int64_t dim) {

@@ -1,6 +1,7 @@
 #include "tensor/optim/adam.h"
 
 #include "kernels/optimizer.h"
+#include "tensor/optim/step_on_device.h"
 
 namespace weft::optim {
 
@@ -15,20 +16,19 @@ Adam::Adam(std::vector<ParameterGroup> groups, AdamOptions options, bool decoupl
   }
 }
 
-void Adam::update(const std::vector<Update>& updates, const ParameterGroup& group,
-                  double gradient_scale) {
+void Adam::update(const Batch& batch) {
   kernels::AdamParams params;
-  params.learning_rate = group.learning_rate;
+  params.learning_rate = batch.group->learning_rate;
   params.beta1 = options_.beta1;
   params.beta2 = options_.beta2;
   params.epsilon = options_.epsilon;
-  params.weight_decay = group.weight_decay;
+  params.weight_decay = batch.group->weight_decay;
   params.decoupled = decoupled_;
-  params.step = updates.front().state->steps();
-  params.gradient_scale = gradient_scale;
+  params.step = batch.step;
+  params.gradient_scale = batch.gradient_scale;
   std::vector<kernels::AdamTensor> tensors;
-  tensors.reserve(updates.size());
-  for (const auto& [state, gradient] : updates) {
+  tensors.reserve(batch.updates.size());
+  for (const auto& [state, gradient] : batch.updates) {
     kernels::AdamTensor tensor;
     tensor.parameter = state->updated().data();
     tensor.gradient = gradient.data();
@@ -43,7 +43,11 @@ void Adam::update(const std::vector<Update>& updates, const ParameterGroup& grou
     }
     tensors.push_back(tensor);
   }
-  kernels::adam(tensors, params);
+  by_batch_device(
+      batch, [&] { kernels::adam(tensors, params); },
+      [&](const kernels::cuda::StepOnDevice& on_device, kernels::cuda::Stream stream) {
+        kernels::cuda::adam(tensors, params, on_device, stream);
+      });
 }
 
 }  // namespace weft::optim

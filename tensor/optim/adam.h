@@ -19,8 +19,7 @@ class Adam : public Optimizer {  // weight decay is added to the gradient
 
  protected:
   Adam(std::vector<ParameterGroup> groups, AdamOptions options, bool decoupled);
-  void update(const std::vector<Update>& updates, const ParameterGroup& group,
-              double gradient_scale) override;
+  void update(const Batch& batch) override;
 
  private:
   AdamOptions options_;

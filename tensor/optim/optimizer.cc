@@ -5,7 +5,9 @@
 #include <map>
 #include <unordered_set>
 
+#include "kernels/cuda/optimizer.h"
 #include "tensor/autograd/node.h"
+#include "tensor/stream.h"
 
 namespace weft::optim {
 namespace {
@@ -56,8 +58,8 @@ Optimizer::Optimizer(std::vector<ParameterGroup> groups, std::vector<std::string
       if (!names.insert(entry.name).second || !seen.insert(entry.tensor.impl()).second) {
         fail<InvalidArgument>("Optimizer: parameter {} is given twice", entry.name);
       }
-      State state{entry.tensor, {}, {}, Tensor::zeros({}, {DType::i64})};
       const auto device = entry.tensor.device();
+      State state{entry.tensor, {}, {}, Tensor::zeros({}, {DType::i64, device})};
       if (is_half(entry.tensor.dtype())) state.master = entry.tensor.to(DType::f32).detach();
       for (std::size_t i = 0; i < slot_names_.size(); ++i) {
         state.slots.push_back(
@@ -69,21 +71,148 @@ Optimizer::Optimizer(std::vector<ParameterGroup> groups, std::vector<std::string
   if (names.empty()) fail<InvalidArgument>("Optimizer: there is no parameter to optimize");
 }
 
-bool Optimizer::step(double gradient_scale) {
+bool Optimizer::step(double gradient_scale, const DeviceInputs& inputs) {
   NoGrad no_grad;
   if (gate_ && !gate_(*this)) return false;
+  std::map<int, Updates> on_cuda;
+  Updates on_cpu(groups_.size());
   for (std::size_t g = 0; g < groups_.size(); ++g) {
-    std::map<std::int64_t, std::vector<Update>> by_step;  // one entry, but for unused parameters
     for (auto& state : states_[g]) {
       const auto gradient = state.parameter.grad();
-      if (gradient.defined()) by_step[++state.steps()].push_back({&state, gradient.contiguous()});
-    }
-    for (const auto& [steps, updates] : by_step) {
-      update(updates, groups_[g], gradient_scale);
-      for (const auto& [state, gradient] : updates) state->parameter.storage()->mark_written();
+      if (!gradient.defined()) continue;
+      const auto device = state.parameter.device();
+      auto& updates = device.type == DeviceType::cpu
+                          ? on_cpu
+                          : on_cuda.try_emplace(device.index, groups_.size()).first->second;
+      updates[g].push_back({&state, gradient.contiguous()});
     }
   }
+  step_on_cpu(on_cpu, gradient_scale);
+  if (!on_cuda.empty()) share_counts();
+  for (const auto& [index, updates] : on_cuda) {
+    step_on_cuda(updates, {DeviceType::cuda, index}, gradient_scale, inputs);
+  }
   return true;
+}
+
+void Optimizer::run(const Batch& batch) {
+  update(batch);
+  for (const auto& one : batch.updates) one.state->parameter.storage()->mark_written();
+}
+
+void Optimizer::step_on_cpu(const Updates& updates, double gradient_scale) {
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    std::map<std::int64_t, std::vector<Update>> by_step;  // one entry, but for unused parameters
+    for (const auto& one : updates[g]) {
+      by_step[++*one.state->step.data<std::int64_t>()].push_back(one);
+    }
+    for (auto& [steps, part] : by_step) {
+      Batch batch;
+      batch.updates = std::move(part);
+      batch.group = &groups_[g];
+      batch.gradient_scale = gradient_scale;
+      batch.step = steps;
+      run(batch);
+    }
+  }
+}
+
+void Optimizer::step_on_cuda(const Updates& updates, Device device, double gradient_scale,
+                             const DeviceInputs& inputs) {
+  const auto counts = separate_counts(updates);
+  const tensor::DeviceGuard guard(device);
+  const auto stream = tensor::Stream::current(device);
+  const auto* found_inf =
+      inputs.found_inf.defined() ? inputs.found_inf.data<std::int32_t>() : nullptr;
+  for (const auto& count : counts) {
+    kernels::cuda::advance_step(count.data<std::int64_t>(), found_inf, stream.handle());
+  }
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    for (const auto& count : counts) {
+      Batch batch;
+      for (const auto& one : updates[g]) {
+        if (one.state->step.same_as(count)) batch.updates.push_back(one);
+      }
+      if (batch.updates.empty()) continue;
+      batch.group = &groups_[g];
+      batch.gradient_scale = gradient_scale;
+      batch.device = device;
+      batch.count = count;
+      batch.rate = rate_on(g, device);
+      batch.inputs = inputs;
+      run(batch);
+    }
+  }
+}
+
+// The counts to be raised. Where only some of those that share one are updated, they part.
+std::vector<Tensor> Optimizer::separate_counts(const Updates& updates) {
+  std::map<const void*, std::int64_t> sharers, updated;
+  for (auto& states : states_) {
+    for (auto& state : states) ++sharers[state.step.impl()];
+  }
+  for (const auto& group : updates) {
+    for (const auto& one : group) ++updated[one.state->step.impl()];
+  }
+  std::vector<Tensor> counts;
+  std::map<const void*, Tensor> parted;
+  for (const auto& group : updates) {
+    for (const auto& one : group) {
+      auto& count = one.state->step;
+      const void* const key = count.impl();
+      auto& next = parted[key];
+      if (!next.defined()) {
+        next = updated[key] == sharers[key] ? count : count.clone();
+        counts.push_back(next);
+      }
+      count = next;
+    }
+  }
+  return counts;
+}
+
+const Tensor& Optimizer::rate_on(std::size_t group, Device device) {
+  auto& rate = rates_[{device.index, group}];
+  const double wanted = groups_[group].learning_rate;
+  const bool capturing = tensor::Stream::current(device).is_capturing();
+  if (!rate.value.defined()) {
+    if (capturing) {
+      fail<InvalidArgument>(
+          "Optimizer: the first step on {} is being captured into a graph; make one step before "
+          "(GraphedStep's warm-up does), so that what the graph reads is there",
+          tensor::to_string(device));
+    }
+    rate.value = Tensor::full({}, wanted, {DType::f64, device});
+  } else if (rate.held != wanted && !capturing) {
+    rate.value.fill_(wanted);
+  }
+  if (!capturing) rate.held = wanted;
+  return rate.value;
+}
+
+// Parameters that have been updated equally often get one count. Reads them, so only once.
+void Optimizer::share_counts() {
+  if (counts_are_shared_) return;
+  std::map<std::pair<int, double>, Tensor> found;
+  for (auto& states : states_) {
+    for (auto& state : states) {
+      if (state.step.device().type == DeviceType::cpu) continue;
+      auto& shared = found[{state.step.device().index, state.step.item()}];
+      if (!shared.defined()) shared = state.step;
+      state.step = shared;
+    }
+  }
+  counts_are_shared_ = true;
+}
+
+void Optimizer::unshare_counts() {
+  NoGrad no_grad;
+  for (auto& states : states_) {
+    for (auto& state : states) {
+      if (state.step.device().type == DeviceType::cuda) state.step = state.step.clone();
+    }
+  }
+  counts_are_shared_ = false;
 }
 
 void Optimizer::zero_grad() {
@@ -96,7 +225,12 @@ double Optimizer::learning_rate() const { return groups_.front().learning_rate; 
 
 void Optimizer::set_learning_rate(double rate) {
   check_rate(rate, "the learning rate");
+  NoGrad no_grad;
   for (auto& group : groups_) group.learning_rate = rate;
+  for (auto& [where, held] : rates_) {
+    held.value.fill_(rate);
+    held.held = rate;
+  }
 }
 
 std::vector<Tensor> Optimizer::parameters() const {
@@ -131,6 +265,7 @@ nn::StateMatch Optimizer::match_state_dict(const StateDict& given, const nn::Loa
                      name, tensor.item());
     }
   }
+  unshare_counts();  // each may become another
   // Saved under another precision: a master that has no counterpart here is the parameter's own
   // value in full; one that is missing is made from the parameter, whatever was loaded into that.
   StateDict expected = state_dict(), found = given;

@@ -4,10 +4,16 @@
 // parameter without a gradient is passed over, as in PyTorch, and keeps its own count of steps.
 // Half-precision parameters are updated through an f32 master copy that the optimizer keeps.
 // Parameters are contiguous leaves, f64, f32, f16 or bf16, else InvalidArgument by name.
+//
+// On CUDA a step is queued on the current stream and waits for nothing. Counts of steps and
+// learning rates are read from device memory, so that a captured graph goes on counting, and
+// follows set_learning_rate() between replays (tensor/cuda_graph.h).
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tensor/nn/module.h"
@@ -27,6 +33,13 @@ struct ParameterGroup {
 std::vector<ParameterGroup> decay_groups(const std::vector<NamedTensor>& parameters,
                                          double learning_rate, double weight_decay);
 
+// Scalars in memory of the parameters' CUDA device, read when the step runs there. Undefined: not
+// there.
+struct DeviceInputs {
+  Tensor gradient_scale;  // f64: multiplies every gradient first
+  Tensor found_inf;       // i32: where it is not 0 the step changes nothing, counts included
+};
+
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
@@ -36,7 +49,8 @@ class Optimizer {
   // Every gradient is multiplied by `gradient_scale` on its way in (clipping or unscaling without a
   // pass of its own). False where the gate said no: then nothing has changed, counts of steps
   // included.
-  bool step(double gradient_scale = 1.0);
+  bool step(double gradient_scale = 1.0) { return step(gradient_scale, {}); }
+  bool step(double gradient_scale, const DeviceInputs& inputs);
   // Asked at the start of every step(), with the gradients still to be touched (a loss scale takes
   // itself out there): false skips the step. Empty: none.
   using Gate = std::function<bool(Optimizer& optimizer)>;
@@ -60,24 +74,49 @@ class Optimizer {
     Tensor parameter;           // as the model sees it
     Tensor master;              // f32, of a half-precision parameter; else undefined
     std::vector<Tensor> slots;  // as slot_names(), of the master's type
-    Tensor step;                // i64 scalar: updates so far
+    // i64 scalar where the parameter lies: updates so far. On CUDA one tensor for all parameters
+    // that have been updated together.
+    Tensor step;
     Tensor& updated() { return master.defined() ? master : parameter; }
-    std::int64_t& steps() { return *step.data<std::int64_t>(); }
   };
   struct Update {  // a parameter with its gradient, about to be updated
     State* state;
     Tensor gradient;  // contiguous
   };
 
+  struct Batch {  // of one group, device and count of steps; never empty
+    std::vector<Update> updates;
+    const ParameterGroup* group = nullptr;
+    double gradient_scale = 1.0;
+    Device device;
+    std::int64_t step = 1;  // already raised by one; on CUDA `count` says it
+    Tensor count, rate;     // CUDA: scalars i64 and f64 in place of `step` and the group's rate
+    DeviceInputs inputs;
+  };
+
   Optimizer(std::vector<ParameterGroup> groups, std::vector<std::string_view> slot_names);
-  // All of one group and one count of steps (already raised by one), never empty.
-  virtual void update(const std::vector<Update>& updates, const ParameterGroup& group,
-                      double gradient_scale) = 0;
+  virtual void update(const Batch& batch) = 0;
 
  private:
+  struct Rate {  // of a group, on a device
+    Tensor value;
+    double held = 0.0;  // what `value` was last set to
+  };
+  using Updates = std::vector<std::vector<Update>>;  // as groups_
+  void run(const Batch& batch);
+  void step_on_cpu(const Updates& updates, double gradient_scale);
+  void step_on_cuda(const Updates& updates, Device device, double gradient_scale,
+                    const DeviceInputs& inputs);
+  std::vector<Tensor> separate_counts(const Updates& updates);
+  const Tensor& rate_on(std::size_t group, Device device);
+  void share_counts();
+  void unshare_counts();
+
   std::vector<ParameterGroup> groups_;
   std::vector<std::string_view> slot_names_;
-  std::vector<std::vector<State>> states_;  // as groups_
+  std::vector<std::vector<State>> states_;             // as groups_
+  std::map<std::pair<int, std::size_t>, Rate> rates_;  // by device index and group
+  bool counts_are_shared_ = false;                     // false: share_counts() has work to do
   Gate gate_;
 };
 

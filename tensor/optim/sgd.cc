@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/optimizer.h"
+#include "tensor/optim/step_on_device.h"
 
 namespace weft::optim {
 namespace {
@@ -27,19 +28,18 @@ Sgd::Sgd(std::vector<ParameterGroup> groups, SgdOptions options)
   }
 }
 
-void Sgd::update(const std::vector<Update>& updates, const ParameterGroup& group,
-                 double gradient_scale) {
+void Sgd::update(const Batch& batch) {
   kernels::SgdParams params;
-  params.learning_rate = group.learning_rate;
+  params.learning_rate = batch.group->learning_rate;
   params.momentum = options_.momentum;
   params.dampening = options_.dampening;
-  params.weight_decay = group.weight_decay;
+  params.weight_decay = batch.group->weight_decay;
   params.nesterov = options_.nesterov;
-  params.first_step = updates.front().state->steps() == 1;
-  params.gradient_scale = gradient_scale;
+  params.first_step = batch.step == 1;
+  params.gradient_scale = batch.gradient_scale;
   std::vector<kernels::SgdTensor> tensors;
-  tensors.reserve(updates.size());
-  for (const auto& [state, gradient] : updates) {
+  tensors.reserve(batch.updates.size());
+  for (const auto& [state, gradient] : batch.updates) {
     kernels::SgdTensor tensor;
     tensor.parameter = state->updated().data();
     tensor.gradient = gradient.data();
@@ -47,12 +47,17 @@ void Sgd::update(const std::vector<Update>& updates, const ParameterGroup& group
     tensor.count = Elems(gradient.numel());
     tensor.parameter_type = state->updated().dtype();
     tensor.gradient_type = gradient.dtype();
+    if (state->master.defined()) {
+      tensor.low_precision_copy = state->parameter.data();
+      tensor.copy_type = state->parameter.dtype();
+    }
     tensors.push_back(tensor);
   }
-  kernels::sgd(tensors, params);
-  for (const auto& [state, gradient] : updates) {
-    if (state->master.defined()) state->parameter.copy_(state->master);
-  }
+  by_batch_device(
+      batch, [&] { kernels::sgd(tensors, params); },
+      [&](const kernels::cuda::StepOnDevice& on_device, kernels::cuda::Stream stream) {
+        kernels::cuda::sgd(tensors, params, on_device, stream);
+      });
 }
 
 }  // namespace weft::optim

@@ -17,8 +17,7 @@ class Sgd : public Optimizer {
   explicit Sgd(std::vector<ParameterGroup> groups, SgdOptions options = {});
 
  protected:
-  void update(const std::vector<Update>& updates, const ParameterGroup& group,
-              double gradient_scale) override;
+  void update(const Batch& batch) override;
 
  private:
   SgdOptions options_;

@@ -5,16 +5,30 @@
 #include <utility>
 
 #include "kernels/base/check.h"
+#include "tensor/autograd/node.h"
 #include "tensor/parallel/agreement.h"
 #include "tensor/parallel/bucket.h"
+#include "tensor/parallel/staged_hook.h"
 
 namespace weft::parallel {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-comm::View view_of(const Tensor& tensor) {
-  return {tensor.data(), Elems(tensor.numel()), tensor.dtype()};
+// The one device that all trained parameters lie on.
+Device device_of(std::span<const NamedTensor> parameters, int rank) {
+  const NamedTensor* first = nullptr;
+  for (const auto& entry : parameters) {
+    if (!entry.tensor.requires_grad()) continue;
+    if (first == nullptr) first = &entry;
+    if (entry.tensor.device() == first->tensor.device()) continue;
+    fail<InvalidArgument>(
+        "rank {}: DDP needs all parameters on one device, but '{}' is on {} and '{}' on {}. Move "
+        "the module with to() first.",
+        rank, first->name, tensor::to_string(first->tensor.device()), entry.name,
+        tensor::to_string(entry.tensor.device()));
+  }
+  return first == nullptr ? Device{} : first->tensor.device();
 }
 
 std::vector<GradBucket> describe(const std::vector<Bucket>& buckets,
@@ -33,7 +47,7 @@ std::vector<GradBucket> describe(const std::vector<Bucket>& buckets,
   return described;
 }
 
-std::shared_ptr<CommHook> hook_of(const DdpOptions& options, int rank) {
+std::shared_ptr<CommHook> chosen_hook(const DdpOptions& options, int rank) {
   if (!options.hook) return make_comm_hook(options.compression);
   if (options.compression != Compression::none) {
     fail<InvalidArgument>(
@@ -42,6 +56,12 @@ std::shared_ptr<CommHook> hook_of(const DdpOptions& options, int rank) {
         rank, name_of(options.compression));
   }
   return options.hook;
+}
+
+std::shared_ptr<CommHook> hook_of(const DdpOptions& options, Device device, int rank) {
+  auto hook = chosen_hook(options, rank);
+  if (device.type == DeviceType::cpu) return hook;
+  return std::make_shared<StagedHook>(std::move(hook), device);
 }
 
 }  // namespace
@@ -68,6 +88,7 @@ struct Ddp::Impl {
   std::vector<Tensor> buffers_;
   Communicator& communicator_;
   DdpOptions options_;
+  Device device_;  // of all trained parameters
   std::vector<std::int64_t> hooks_;
 
   std::vector<Bucket> buckets_;
@@ -89,7 +110,8 @@ Ddp::Impl::Impl(std::vector<NamedTensor> parameters, std::vector<NamedTensor> bu
                 Communicator& communicator, DdpOptions options)
     : communicator_(communicator),
       options_(std::move(options)),
-      hook_(hook_of(options_, communicator.rank())) {
+      device_(device_of(parameters, communicator.rank())),
+      hook_(hook_of(options_, device_, communicator.rank())) {
   std::vector<NamedTensor> all = parameters;
   all.insert(all.end(), buffers.begin(), buffers.end());
   for (const auto& [name, tensor] : all) {
@@ -108,7 +130,7 @@ Ddp::Impl::Impl(std::vector<NamedTensor> parameters, std::vector<NamedTensor> bu
   }
   for (auto& [name, tensor] : buffers) buffers_.push_back(tensor);
   if (alone()) return;
-  for (const auto& entry : all) communicator_.broadcast(view_of(entry.tensor), 0);
+  for (const auto& entry : all) broadcast_values(entry.tensor, 0, communicator_);
 
   bucket_of_.resize(parameters_.size());
   ready_.resize(parameters_.size());
@@ -235,12 +257,21 @@ void Ddp::Impl::wait_all() {
 // then reduced where they are. All ranks pack the same, and so allocate the same, in the same
 // order.
 std::vector<Bucket> Ddp::Impl::packed(std::span<const std::int32_t> order) {
+  const BucketSizes sizes{options_.first_bucket_bytes, options_.bucket_bytes};
+  if (device_.type == DeviceType::cuda) {
+    const BucketMemory on_device = [&](Bytes bytes) {
+      auto memory = tensor::Storage::allocate(bytes, device_);
+      const NoGrad no_grad;
+      Tensor::wrap(memory, {bytes.value}, DType::u8).zero_();
+      return memory;
+    };
+    return make_buckets(parameters_, order, sizes, on_device);
+  }
   const BucketMemory symmetric = [&](Bytes bytes) {
     auto memory = std::make_shared<comm::SymmetricMemory>(communicator_.allocate_symmetric(bytes));
     return tensor::Storage::borrow(memory->data(), bytes, memory);
   };
-  return make_buckets(parameters_, order, {options_.first_bucket_bytes, options_.bucket_bytes},
-                      symmetric);
+  return make_buckets(parameters_, order, sizes, symmetric);
 }
 
 void Ddp::Impl::rebuild_in_ready_order() {
@@ -248,7 +279,7 @@ void Ddp::Impl::rebuild_in_ready_order() {
   communicator_.broadcast(std::span(order), 0);
   adopt(packed(order));
   // The first buckets are nobody's now, but only an allocation gives their pages back.
-  communicator_.allocate_symmetric(Bytes(0));
+  if (device_.type == DeviceType::cpu) communicator_.allocate_symmetric(Bytes(0));
   rebuilt_ = true;
 }
 
@@ -332,7 +363,7 @@ bool Ddp::synchronises() const { return impl_->synchronises_; }
 void Ddp::set_synchronises(bool on) { impl_->synchronises_ = on; }
 
 void Ddp::broadcast_buffers() {
-  for (const auto& buffer : impl_->buffers_) impl_->communicator_.broadcast(view_of(buffer), 0);
+  for (const auto& buffer : impl_->buffers_) broadcast_values(buffer, 0, impl_->communicator_);
 }
 
 DdpTimes Ddp::last_times() const { return impl_->times_; }

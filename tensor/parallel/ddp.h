@@ -8,6 +8,10 @@
 // same order whatever their timing. (Li et al., "PyTorch Distributed: Experiences on Accelerating
 // Data Parallel Training", VLDB 2020; bucket sizes 1 MiB first, then 25 MiB, are theirs.)
 //
+// On a CUDA device buckets lie in its memory and are averaged while backward runs on, on a stream
+// of their own (staged_hook.h); finish_backward() returns when what follows on the current stream
+// will find the averages.
+//
 // Threading: one thread at a time. Every rank must build with the same parameters (checked:
 // Mismatch names the parameter) and call backward() alike.
 #pragma once

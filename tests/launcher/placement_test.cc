@@ -172,6 +172,20 @@ TEST(Devices, Cuda) {
   EXPECT_THAT(refusal("cuda", "1,1", 4), HasSubstr("named twice"));
   EXPECT_THAT(refusal("cuda", "5", 4), HasSubstr("has 4 CUDA devices"));
   EXPECT_THAT(refusal("cuda", ",", 4), HasSubstr("expected"));
+  EXPECT_THAT(refusal("cuda", "1,1", 4), HasSubstr("--share-devices"));
+  EXPECT_THAT(refusal("cuda", "5", 4), HasSubstr("--share-devices"));
+  EXPECT_EQ(listed.by_rank(), "0,2");
+}
+
+TEST(Devices, RanksShareCudaDevicesWhenTold) {
+  const Machine machine = machine_of(1, 1, 4, 1);
+  const Devices twice = resolve_devices("cuda", "1,1", machine, 2, true);
+  EXPECT_THAT(twice.indices, ElementsAre(1, 1));
+  EXPECT_EQ(twice.text(), "1,1");
+  const Devices dealt = resolve_devices("cuda", "5", machine, 2, true);
+  EXPECT_THAT(dealt.indices, ElementsAre(0, 1, 0, 1, 0));
+  EXPECT_EQ(dealt.by_rank(), "0,1,0,1,0");
+  EXPECT_EQ(resolve_devices("cpu", "3", machine, 2, true).by_rank(), "");
 }
 
 TEST(Devices, AcceleratorsThatAreNotThere) {
