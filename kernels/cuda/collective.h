@@ -154,12 +154,13 @@ struct Program {
   std::uint64_t part;           // elements of every block that a lane takes at a time
 };
 
-// Where a call says that it is over, well or badly: *word = value, in mapped host memory. No word:
-// nowhere, as is right for calls that are captured.
+// Where a call says that it is over: *word = value, in mapped host memory, with kFinishedBadly if
+// the member has failed. No word: nowhere, as is right for calls that are captured.
 struct Finish {
   std::uint64_t* word;
   std::uint64_t value;
 };
+inline constexpr std::uint64_t kFinishedBadly = std::uint64_t{1} << 63;
 
 // One call. Buffers are blocks of `block` elements each.
 struct CollectiveCall {

@@ -31,6 +31,10 @@ __device__ inline void copy_tag(std::uint64_t* to, const std::uint64_t* from) {
   for (int i = 0; i < 4; ++i) to[i] = from[i];
 }
 
+__device__ inline bool has_failed(const Party& party) {
+  return *static_cast<const volatile std::uint32_t*>(&party.ledger->failed) != 0;
+}
+
 // One thread. The first failure of the member's lanes is told.
 __device__ inline void fail(const Party& party, Lane& lane, Trouble trouble, int peer,
                             std::uint64_t epoch, const std::uint64_t* ours,
@@ -62,7 +66,7 @@ __device__ inline bool differs(const Party& party, Lane& lane, int peer, std::ui
 
 // One thread: whether to give up waiting for `peer`. `turn` counts its looks.
 __device__ inline bool gives_up(const Party& party, Lane& lane, int peer, unsigned turn) {
-  if (*static_cast<volatile std::uint32_t*>(&party.ledger->failed) != 0) {
+  if (has_failed(party)) {
     lane.stop = 1;
     return true;
   }
@@ -202,10 +206,10 @@ __device__ inline bool is_last(std::uint32_t* counter) {
 }
 
 // One thread, when all lanes are through.
-__device__ inline void tell(const Finish& finish) {
+__device__ inline void tell(const Finish& finish, bool badly) {
   if (finish.word == nullptr) return;
   fence_system();
-  store_release_system(finish.word, finish.value);
+  store_release_system(finish.word, finish.value | (badly ? kFinishedBadly : 0));
 }
 
 // The last lane to leave ends the epoch.
@@ -213,7 +217,7 @@ __device__ inline void leave(const Party& party, const Lane& lane, const Finish&
   if (!is_last(&party.ledger->lanes_done)) return;
   party.ledger->epoch = lane.epoch;
   store_release_system(&party.desk->finished, lane.epoch);
-  tell(finish);
+  tell(finish, has_failed(party));
 }
 
 }  // namespace weft::kernels::cuda::collective

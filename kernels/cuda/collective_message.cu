@@ -18,7 +18,7 @@ __global__ void say_closed_kernel(std::uint64_t* closed) {
 }
 
 __global__ void write_host_kernel(std::uint64_t* word, std::uint64_t value) {
-  if (threadIdx.x == 0) tell({word, value});
+  if (threadIdx.x == 0) tell({word, value}, false);
 }
 
 Shape shape_of(const MessageCall& call) {

@@ -137,7 +137,9 @@ __global__ void __launch_bounds__(kLaneThreadsMax)
   __shared__ Lane lane;
   __shared__ std::byte* places[2];
   if (begin_message(party, lane, call)) send_pieces(party, lane, call, places);
-  if (is_last(&party.ledger->sending_lanes_done[call.peer])) tell(call.finish);
+  if (is_last(&party.ledger->sending_lanes_done[call.peer])) {
+    tell(call.finish, has_failed(party));
+  }
 }
 
 __global__ void __launch_bounds__(kLaneThreadsMax)
@@ -145,7 +147,9 @@ __global__ void __launch_bounds__(kLaneThreadsMax)
   __shared__ Lane lane;
   __shared__ std::byte* places[2];
   if (begin_message(party, lane, call)) receive_pieces(party, lane, call, places);
-  if (is_last(&party.ledger->receiving_lanes_done[call.peer])) tell(call.finish);
+  if (is_last(&party.ledger->receiving_lanes_done[call.peer])) {
+    tell(call.finish, has_failed(party));
+  }
 }
 
 }  // namespace weft::kernels::cuda::collective
