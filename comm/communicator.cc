@@ -94,11 +94,11 @@ void Communicator::abort(const std::string& reason) {
 }
 
 TrafficCounters Communicator::traffic() const {
-  const EngineCounters& counters = impl_->engine->counters();
+  const Engine& engine = *impl_->engine;
   TrafficCounters traffic;
-  traffic.bytes_sent = counters.bytes_sent.load(std::memory_order_relaxed);
-  traffic.bytes_received = counters.bytes_received.load(std::memory_order_relaxed);
-  traffic.operations = counters.operations.load(std::memory_order_relaxed);
+  traffic.bytes_sent = engine.bytes_sent();
+  traffic.bytes_received = engine.bytes_received();
+  traffic.operations = engine.operations();
   return traffic;
 }
 

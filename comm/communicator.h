@@ -155,8 +155,11 @@ struct CallOptions {
   std::optional<DType> wire = {};
 };
 
+// What this rank moved, payload alone. A message counts where it is sent and where it is received.
+// In shared memory one side moves a byte for both: written to where others get it counts as sent,
+// read from another rank's memory as received.
 struct TrafficCounters {
-  std::uint64_t bytes_sent = 0;  // payload
+  std::uint64_t bytes_sent = 0;
   std::uint64_t bytes_received = 0;
   std::uint64_t operations = 0;
 };

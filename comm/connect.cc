@@ -86,12 +86,13 @@ class StoreHome final : public Home {
  private:
   std::vector<Introduction> introduce(const std::string& name, const std::vector<int>& ranks,
                                       const tcp::Endpoint& endpoint);
+  void wait_for_readers(const std::string& name, const std::vector<int>& ranks);
   std::shared_ptr<shm::Host> share_memory(const std::string& name, const std::vector<int>& ranks,
                                           int rank, const std::vector<Introduction>& all);
   std::unique_ptr<Mesh> form_mesh(const std::string& name, const std::vector<int>& ranks, int rank,
                                   const std::vector<Introduction>& all, tcp::Listener listener,
                                   const std::shared_ptr<shm::Host>& host);
-  Settings settings_for(const std::vector<Introduction>& all, const Mesh& mesh) const;
+  Settings settings_for(const std::vector<Introduction>& all, int rank, const Mesh& mesh) const;
 
   std::shared_ptr<Job> job_;
   ConnectOptions options_;
@@ -131,6 +132,17 @@ std::vector<Introduction> StoreHome::introduce(const std::string& name,
   }
   if (first) tuning_ = make_tuning(all.front().tuning);
   return all;
+}
+
+// After a refusal that all ranks come to by themselves, from the same introductions: whoever ends
+// at once would be news of a lost rank to those who have not read theirs, and hide the reason.
+void StoreHome::wait_for_readers(const std::string& name, const std::vector<int>& ranks) {
+  constexpr milliseconds kPatience{500};
+  try {
+    job_->store().exchange("comm/" + name + "/refused", ranks, Blob{},
+                           std::min(kPatience, options_.connect_timeout));
+  } catch (const Error&) {  // not all refuse, or one is gone: the reason stands
+  }
 }
 
 // The ranks of this host, if there are others on it and they may share memory.
@@ -190,7 +202,8 @@ std::unique_ptr<Mesh> StoreHome::form_mesh(const std::string& name, const std::v
   return host ? shm::make_mixed_mesh(host, std::move(mesh)) : std::move(mesh);
 }
 
-Settings StoreHome::settings_for(const std::vector<Introduction>& all, const Mesh& mesh) const {
+Settings StoreHome::settings_for(const std::vector<Introduction>& all, int rank,
+                                 const Mesh& mesh) const {
   Settings settings;
   settings.lanes = options_.lanes;
   settings.algorithm = options_.algorithm;
@@ -204,7 +217,9 @@ Settings StoreHome::settings_for(const std::vector<Introduction>& all, const Mes
     localities.push_back(one.locality);
     on_this_machine += one.member.host == this_host() ? 1 : 0;
   }
-  settings.engine.crowded = on_this_machine > std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
+  const int allowed = all[static_cast<std::size_t>(rank)].locality.cpus;
+  const long cores = allowed > 0 ? allowed : sysconf(_SC_NPROCESSORS_ONLN);
+  settings.engine.crowded = on_this_machine > std::max(1L, cores);
   settings.hosts = std::make_shared<const HostMap>(make_host_map(localities));
   if (settings.hosts->hosts.size() > 1) settings.medium = Medium::network;
   return settings;
@@ -214,9 +229,18 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
                                                     const std::vector<int>& ranks, int rank,
                                                     bool whole_job) {
   tcp::Listener listener(address_);
-  const std::vector<Introduction> all = introduce(name, ranks, listener.endpoint());
-  check_reachable(all);
-  const std::shared_ptr<shm::Host> host = share_memory(name, ranks, rank, all);
+  std::vector<Introduction> all;
+  std::shared_ptr<shm::Host> host;
+  try {
+    all = introduce(name, ranks, listener.endpoint());
+    check_reachable(all);
+    host = share_memory(name, ranks, rank, all);
+  } catch (const Error& error) {
+    const bool mistake = error.code() == ErrorCode::invalid_argument ||
+                         error.code() == ErrorCode::mismatch || error.code() == ErrorCode::corrupt;
+    if (mistake) wait_for_readers(name, ranks);
+    throw;
+  }
   auto mesh = form_mesh(name, ranks, rank, all, std::move(listener), host);
   // Nobody goes on before everybody stands: whoever cannot join fails all.
   const std::vector<Blob> clocks = job_->store().exchange(
@@ -224,7 +248,7 @@ std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
 
   std::vector<Member> members;
   for (const Introduction& one : all) members.push_back(one.member);
-  const Settings settings = settings_for(all, *mesh);
+  const Settings settings = settings_for(all, rank, *mesh);
   auto impl = std::make_unique<Communicator::Impl>(
       std::move(mesh), make_store_supervisor(job_, name, whole_job, std::move(members), rank),
       std::make_shared<StoreHome>(job_, options_, address_, tuning_), settings);

@@ -5,27 +5,17 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <tuple>
 
 #include "comm/environment.h"
+#include "comm/hwloc_handles.h"
 #include "comm/memory_space.h"
 #include "comm/rendezvous/wire.h"
 
 namespace weft::comm {
 
 namespace {
-
-struct TopologyDeleter {
-  void operator()(hwloc_topology_t topology) const { hwloc_topology_destroy(topology); }
-};
-using Topology = std::unique_ptr<hwloc_topology, TopologyDeleter>;
-
-struct BitmapDeleter {
-  void operator()(hwloc_bitmap_t bitmap) const { hwloc_bitmap_free(bitmap); }
-};
-using Bitmap = std::unique_ptr<hwloc_bitmap_s, BitmapDeleter>;
 
 // Packages, NUMA nodes and last-level caches; null if hwloc cannot say.
 Topology load() {
@@ -53,6 +43,7 @@ void find_place(Locality& mine) {
   const Topology topology = load();
   if (!topology) return;
   const Bitmap cpus(hwloc_bitmap_dup(hwloc_topology_get_allowed_cpuset(topology.get())));
+  mine.cpus = hwloc_bitmap_weight(cpus.get());
   const Bitmap bound(hwloc_bitmap_alloc());
   if (hwloc_topology_is_thissystem(topology.get()) != 0 &&
       hwloc_get_cpubind(topology.get(), bound.get(), HWLOC_CPUBIND_PROCESS) == 0) {
@@ -103,11 +94,8 @@ Locality this_locality() {
 }
 
 void to_json(nlohmann::json& json, const Locality& locality) {
-  json = {{"key", locality.key},
-          {"host", locality.host},
-          {"package", locality.package},
-          {"numa", locality.numa},
-          {"l3", locality.l3}};
+  json = {{"key", locality.key},   {"host", locality.host}, {"package", locality.package},
+          {"numa", locality.numa}, {"l3", locality.l3},     {"cpus", locality.cpus}};
 }
 
 void from_json(const nlohmann::json& json, Locality& locality) {
@@ -127,6 +115,7 @@ void from_json(const nlohmann::json& json, Locality& locality) {
   locality.package = number("package");
   locality.numa = number("numa");
   locality.l3 = number("l3");
+  locality.cpus = number("cpus");
 }
 
 HostMap make_host_map(std::span<const Locality> localities) {

@@ -20,6 +20,9 @@ struct Locality {
   int package = -1;
   int numa = -1;
   int l3 = -1;
+  // CPUs of this machine that processes of this container may use, whatever this one is bound to;
+  // -1: unknown. Of ranks that were not bound yet these are the cores they share.
+  int cpus = -1;
   bool operator==(const Locality&) const = default;
 };
 

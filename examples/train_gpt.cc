@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
   try {
     weft::FabricOptions fabric_options;
     if (!options.devices.empty()) fabric_options.devices = options.devices;
+    if (!options.precision.empty()) fabric_options.precision = options.precision;
     fabric_options.grad_compression = options.grad_compression;
     weft::Fabric fabric(fabric_options);
     fabric.launch();

@@ -24,7 +24,7 @@ namespace {
 using namespace weft;  // NOLINT: an example reads better so
 
 struct Options {
-  std::string images, labels, model = "mlp", devices;
+  std::string images, labels, model = "mlp", devices, precision;
   std::int64_t batch_size = 64, epochs = 3, hidden = 128;
   double learning_rate = 1e-3;
   std::uint64_t seed = 1;
@@ -40,6 +40,9 @@ Options parse(int argc, char** argv) {
       ->check(CLI::IsMember({"mlp", "conv"}))
       ->capture_default_str();
   app.add_option("--devices", o.devices, "Ranks to start, when not started by weft run");
+  app.add_option("--precision", o.precision, "Numbers to compute with (default: 32-true)")
+      ->check(CLI::IsMember({"16-mixed", "bf16-mixed", "32-true", "64-true", "16-true", "bf16-true",
+                             "64", "32", "16", "bf16"}));
   app.add_option("--batch_size,--batch-size", o.batch_size, "A rank")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -67,7 +70,9 @@ class Perceptron : public nn::Layer {
     register_module("second", second_);
     register_module("last", last_);
   }
-  Tensor forward(const Tensor& x) override {
+
+ protected:
+  Tensor compute(const Tensor& x) override {
     return last_.forward(ops::relu(second_.forward(ops::relu(first_.forward(x.flatten(1))))));
   }
 
@@ -86,7 +91,9 @@ class Convolutional : public nn::Layer {
     register_module("second", second_);
     register_module("last", last_);
   }
-  Tensor forward(const Tensor& x) override {
+
+ protected:
+  Tensor compute(const Tensor& x) override {
     const auto half = ops::max_pool2d(ops::relu(first_.forward(x)), 2);
     const auto quarter = ops::max_pool2d(ops::relu(second_.forward(half)), 2);
     return last_.forward(quarter.flatten(1));
@@ -118,6 +125,7 @@ double accuracy(const Tensor& logits, const Tensor& labels) {
 void train(const Options& o) {
   FabricOptions fabric_options;
   if (!o.devices.empty()) fabric_options.devices = o.devices;
+  if (!o.precision.empty()) fabric_options.precision = o.precision;
   Fabric fabric(fabric_options);
   fabric.launch();
   fabric.seed_everything(o.seed);
@@ -127,6 +135,7 @@ void train(const Options& o) {
   auto model = make_model(o, set);
   fabric.setup(*model);
   optim::AdamW optimizer(optim::decay_groups(model->named_parameters(), o.learning_rate, 0.01));
+  fabric.setup_optimizers(optimizer);
   auto loader = fabric.setup_dataloaders(
       data::DataLoader(set.images, set.labels, {.batch_size = o.batch_size, .seed = o.seed}));
   fabric.print("{} images, {} classes, {} parameters, {} ranks", set.images.size(0), set.classes,

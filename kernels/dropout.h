@@ -14,6 +14,9 @@ struct DropoutMask {
   double probability = 0.0;  // of zeroing, in [0, 1]
   std::uint64_t seed = 0, stream = 0;
   std::uint64_t offset = 0;  // word of the stream that element 0 takes
+  // CUDA only, device memory: a multiple of four that is added to `offset` when the kernel runs, so
+  // that a captured graph draws new numbers at each replay. nullptr: nothing is added.
+  const std::uint64_t* advance = nullptr;
 };
 
 // y[i] = kept(i) ? x[i] / (1 - probability) : 0; y may be x. Backward is the same with gradients.

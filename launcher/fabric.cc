@@ -18,6 +18,19 @@ struct Trained {
   std::unique_ptr<parallel::Ddp> ddp;
 };
 
+// An optimizer whose gradients are scaled. It owns this, by its gate: gone with it.
+struct Scaled {
+  optim::Optimizer* optimizer = nullptr;
+};
+
+bool trains(const optim::Optimizer& optimizer, const std::vector<Tensor>& parameters) {
+  const auto trained = optimizer.parameters();
+  return std::any_of(trained.begin(), trained.end(), [&](const Tensor& one) {
+    return std::any_of(parameters.begin(), parameters.end(),
+                       [&](const Tensor& p) { return p.same_as(one); });
+  });
+}
+
 }  // namespace
 
 struct Fabric::Impl {
@@ -25,6 +38,29 @@ struct Fabric::Impl {
   std::optional<launcher::Membership> membership;  // after launch()
   std::vector<Trained> trained;
   BackwardTimes times;
+  std::shared_ptr<amp::GradScaler> scaler;  // of 16-mixed
+  std::vector<std::weak_ptr<Scaled>> scaled;
+
+  std::vector<optim::Optimizer*> scaled_optimizers() const {
+    std::vector<optim::Optimizer*> alive;
+    for (const auto& entry : scaled) {
+      if (const auto one = entry.lock()) alive.push_back(one->optimizer);
+    }
+    return alive;
+  }
+  // What backward is to start from.
+  Tensor scaled_loss(const Tensor& loss) {
+    if (!scaler) return loss;
+    const auto optimizers = scaled_optimizers();
+    if (optimizers.empty()) {
+      fail<InvalidArgument>(
+          "Fabric::backward(): precision {} scales the loss, and no optimizer was set up to take "
+          "the scale out again: call Fabric::setup_optimizers(optimizer) first.",
+          settings.precision);
+    }
+    for (auto* optimizer : optimizers) scaler->prepare(*optimizer);
+    return scaler->scaled(loss);
+  }
 
   launcher::Membership& joined(const char* method) {
     if (!membership)
@@ -44,6 +80,8 @@ struct Fabric::Impl {
 
 Fabric::Fabric(FabricOptions options) : impl_(std::make_unique<Impl>()) {
   impl_->settings = launcher::resolve(options);
+  if (impl_->settings.grad_scaler)
+    impl_->scaler = std::make_shared<amp::GradScaler>(*impl_->settings.grad_scaler);
 }
 Fabric::~Fabric() = default;
 
@@ -51,6 +89,8 @@ void Fabric::launch() {
   if (impl_->membership)
     fail<InvalidArgument>("Fabric::launch() was called twice; once is enough.");
   impl_->membership.emplace(launcher::join(impl_->settings));
+  if (!is_global_zero()) return;
+  for (const auto& text : impl_->settings.warnings) fmt::print(stderr, "weft: warning: {}\n", text);
 }
 
 int Fabric::global_rank() const { return impl_->joined("global_rank").communicator.rank(); }
@@ -67,7 +107,8 @@ void Fabric::setup(nn::Module& module) {
     if (t.module == &module)
       fail<InvalidArgument>("Fabric::setup(): this module is set up already.");
   }
-  module.to(impl_->settings.dtype);
+  module.to(impl_->settings.policy.parameters);
+  module.set_policy(impl_->settings.policy);
   parallel::DdpOptions options;
   options.find_unused_parameters = impl_->settings.strategy == "ddp_find_unused_parameters_true";
   options.compression = impl_->settings.grad_compression;
@@ -90,15 +131,49 @@ void Fabric::setup(nn::Module& module, optim::Optimizer& optimizer) {
         "setup(module).",
         tensor::to_string(trained.shape()), impl_->settings.precision);
   }
+  setup_optimizers(optimizer);
 }
+
+void Fabric::setup_optimizers(optim::Optimizer& optimizer) {
+  impl_->joined("setup_optimizers");
+  std::vector<Tensor> parameters;
+  for (const auto& t : impl_->trained) {
+    for (auto& parameter : t.module->parameters()) parameters.push_back(std::move(parameter));
+  }
+  for (const auto& trained : optimizer.parameters()) {
+    if (std::any_of(parameters.begin(), parameters.end(),
+                    [&](const Tensor& p) { return p.same_as(trained); }))
+      continue;
+    fail<InvalidArgument>(
+        "Fabric::setup_optimizers(): the optimizer trains a tensor of shape {} that belongs to no "
+        "module set up: call Fabric::setup(module) first, and make the optimizer after it.",
+        tensor::to_string(trained.shape()));
+  }
+  if (!impl_->scaler) return;
+  for (auto* known : impl_->scaled_optimizers()) {
+    if (known == &optimizer)
+      fail<InvalidArgument>("Fabric::setup_optimizers(): this optimizer is set up already.");
+  }
+  std::erase_if(impl_->scaled, [](const auto& entry) { return entry.expired(); });
+  auto registration = std::make_shared<Scaled>(Scaled{&optimizer});
+  impl_->scaled.push_back(registration);
+  optimizer.set_gate([scaler = impl_->scaler, registration](optim::Optimizer& stepping) {
+    const bool admitted = scaler->admit(stepping);
+    scaler->update();
+    return admitted;
+  });
+}
+
+amp::GradScaler* Fabric::grad_scaler() const { return impl_->scaler.get(); }
 
 data::DataLoader Fabric::setup_dataloaders(const data::DataLoader& loader) const {
   return loader.share(global_rank(), world_size());
 }
 
-void Fabric::backward(const Tensor& loss) {
+void Fabric::backward(const Tensor& plain_loss) {
   impl_->joined("backward");
   impl_->times = {};
+  const Tensor loss = impl_->scaled_loss(plain_loss);
   if (impl_->trained.size() == 1) {
     auto& ddp = *impl_->trained.front().ddp;
     ddp.backward(loss);
@@ -134,9 +209,14 @@ double Fabric::clip_gradients(nn::Module& module, const ClipOptions& options) {
   }
   impl_->find(module, "clip_gradients");
   const auto parameters = module.parameters();
-  if (options.max_norm)
-    return optim::clip_grad_norm_(parameters, *options.max_norm, options.error_if_nonfinite);
-  if (options.error_if_nonfinite && !std::isfinite(optim::grad_norm(parameters))) {
+  for (auto* optimizer : impl_->scaled_optimizers()) {
+    if (trains(*optimizer, parameters) && !impl_->scaler->is_unscaled(*optimizer))
+      impl_->scaler->unscale(*optimizer);
+  }
+  // An overflow is the loss scale's to deal with.
+  const bool refuse = options.error_if_nonfinite && !impl_->scaler;
+  if (options.max_norm) return optim::clip_grad_norm_(parameters, *options.max_norm, refuse);
+  if (refuse && !std::isfinite(optim::grad_norm(parameters))) {
     fail<InvalidArgument>("Fabric::clip_gradients(): rank {}: the gradients are not finite.",
                           global_rank());
   }
@@ -145,7 +225,7 @@ double Fabric::clip_gradients(nn::Module& module, const ClipOptions& options) {
 }
 
 Tensor Fabric::to_device(const Tensor& tensor) const {
-  return is_floating(tensor.dtype()) ? tensor.to(impl_->settings.dtype) : tensor;
+  return is_floating(tensor.dtype()) ? tensor.to(impl_->settings.policy.inputs) : tensor;
 }
 
 void Fabric::print_line(const std::string& line) {

@@ -27,6 +27,8 @@
 
 #include "comm/communicator.h"
 #include "launcher/fabric_options.h"
+#include "tensor/amp/autocast.h"
+#include "tensor/amp/grad_scaler.h"
 #include "tensor/data/loader.h"
 #include "tensor/nn/module.h"
 #include "tensor/optim/optimizer.h"
@@ -66,12 +68,17 @@ class Fabric {
   const launcher::FabricSettings& settings() const;
   Communicator& communicator();
 
-  // Converts the module's parameters to the precision's type, gives every rank rank 0's values, and
-  // has backward() average its gradients. Make the optimizer afterwards (a conversion makes new
-  // parameters), or pass it along where no conversion is needed: it is checked to train this
-  // module's parameters. Collective.
+  // Converts the module's parameters to the precision's type, has its forward() cast inputs, run
+  // under autocast and give f32 back where the precision is a mixed one (docs/precision.md), gives
+  // every rank rank 0's values, and has backward() average its gradients. Make the optimizer
+  // afterwards (a conversion makes new parameters), or pass it along where no conversion is needed:
+  // it is checked to train this module's parameters. Collective.
   void setup(nn::Module& module);
   void setup(nn::Module& module, optim::Optimizer& optimizer);
+  // Checks that the optimizer trains parameters of modules set up, and, under 16-mixed, has its
+  // step() unscale the gradients, be skipped (and give false) on every rank where any overflowed,
+  // and adapt the loss scale. Needed there, harmless elsewhere.
+  void setup_optimizers(optim::Optimizer& optimizer);
 
   // This rank's part of the loader's samples (data::DistributedSampler): call set_epoch() on what
   // it gives.
@@ -99,16 +106,25 @@ class Fabric {
   };
   [[nodiscard]] NoBackwardSync no_backward_sync(nn::Module& module, bool enabled = true);
 
-  // Clips in place and gives the norm before clipping (0 for clip_val). InvalidArgument where the
-  // norm is not finite, unless told otherwise; nothing has changed then.
+  // Clips in place and gives the norm before clipping (0 for clip_val); gradients of a scaled loss
+  // are unscaled first. InvalidArgument where the norm is not finite, unless told otherwise;
+  // nothing has changed then. Under 16-mixed that is no error: the step will be skipped.
   double clip_gradients(nn::Module& module, const ClipOptions& options);
 
-  // The forward's precision, for the scope. 32-true and 64-true need none: a scope that does
-  // nothing.
-  struct Autocast {
-    ~Autocast() {}  // not trivial, so that a named scope is no unused variable
+  // The precision of a setup module's forward, for the scope: for what is computed outside of one.
+  // Mixed precisions alone cast; elsewhere it does nothing.
+  class Autocast {
+   public:
+    explicit Autocast(std::optional<DType> low) {
+      if (low) scope_.emplace(*low);
+    }
+
+   private:
+    std::optional<amp::Autocast> scope_;
   };
-  [[nodiscard]] Autocast autocast() const { return {}; }
+  [[nodiscard]] Autocast autocast() const { return Autocast(settings().policy.compute); }
+  // The loss scale of 16-mixed; nullptr elsewhere.
+  amp::GradScaler* grad_scaler() const;
   // Floating tensors in the precision's type and on this rank's device; others unchanged.
   Tensor to_device(const Tensor& tensor) const;
 
@@ -122,7 +138,7 @@ class Fabric {
 
   // --- checkpoints: "name" -> what to save. Collective: rank 0 writes one safetensors file
   // (atomically: the old file stays whole if this fails), then a barrier. load() checks everything
-  // before it changes anything.
+  // before it changes anything. The loss scale goes along.
   struct State {
     std::vector<std::pair<std::string, nn::Module*>> modules;
     std::vector<std::pair<std::string, optim::Optimizer*>> optimizers;

@@ -22,12 +22,15 @@ nn::StateDict extract(const nn::StateDict& all, const std::string& name) {
   return part;
 }
 
-void write(const std::string& path, const Fabric::State& state) {
+constexpr const char* kGradScaler = "weft.grad_scaler";  // in the file's metadata
+
+void write(const std::string& path, const Fabric::State& state, const amp::GradScaler* scaler) {
   nn::StateDict all;
   for (const auto& [name, module] : state.modules) append(all, name, module->state_dict());
   for (const auto& [name, optimizer] : state.optimizers) append(all, name, optimizer->state_dict());
   checkpoint::Metadata metadata;
   for (const auto& [name, text] : state.texts) metadata[name] = *text;
+  if (scaler != nullptr) metadata[kGradScaler] = tensor::amp::to_string(scaler->state());
   checkpoint::save_safetensors(path, all, metadata);
 }
 
@@ -56,7 +59,7 @@ void Fabric::on_rank_zero(const std::function<void()>& action) {
 }
 
 void Fabric::save(const std::string& path, const State& state) {
-  on_rank_zero([&] { write(path, state); });
+  on_rank_zero([&] { write(path, state, grad_scaler()); });
 }
 
 void Fabric::load(const std::string& path, const State& state, bool strict) {
@@ -73,6 +76,11 @@ void Fabric::load(const std::string& path, const State& state, bool strict) {
   for (const auto& [name, text] : state.texts) {
     if (strict && !file.metadata().contains(name))
       fail<Mismatch>("{}: there is no '{}' in its metadata.", path, name);
+  }
+  // Absent from what another precision saved.
+  if (const auto found = file.metadata().find(kGradScaler);
+      grad_scaler() != nullptr && found != file.metadata().end()) {
+    grad_scaler()->load_state(tensor::amp::parse_grad_scaler_state(found->second, path), path);
   }
   for (const auto& match : matches) match.apply();
   for (const auto& [name, text] : state.texts) {

@@ -27,9 +27,13 @@ std::string list(std::span<const std::string_view> names) {
 
 // Code and command line must say the same, where both say something.
 std::string agree(const std::optional<std::string>& in_code, const char* argument,
-                  const char* variable, std::string fallback) {
+                  const char* variable, std::string fallback,
+                  std::string (*canonical)(const std::string&) = nullptr) {
   const auto cli = from_cli(variable);
-  if (in_code && cli && *in_code != *cli && *in_code != "auto" && *cli != "auto") {
+  const auto differ = [&] {
+    return canonical == nullptr ? *in_code != *cli : canonical(*in_code) != canonical(*cli);
+  };
+  if (in_code && cli && differ() && *in_code != "auto" && *cli != "auto") {
     fail<InvalidArgument>(
         "Fabric(): {}={} in the code conflicts with the value {} that `weft run --{}` was given. "
         "Leave one of them out.",
@@ -85,36 +89,38 @@ std::string resolve_accelerator(const std::string& name) {
       name);
 }
 
-struct PrecisionName {
-  std::string_view alias, name;
-};
-constexpr std::array<PrecisionName, 12> kPrecisions = {
-    {{"32", "32-true"},
-     {"64", "64-true"},
-     {"16", "16-mixed"},
-     {"bf16", "bf16-mixed"},
-     {"32-true", "32-true"},
-     {"64-true", "64-true"},
-     {"16-mixed", "16-mixed"},
-     {"bf16-mixed", "bf16-mixed"},
-     {"16-true", "16-true"},
-     {"bf16-true", "bf16-true"},
-     {"transformer-engine", "transformer-engine"},
-     {"auto", "32-true"}}};
+// An alias as its name; what is unknown stays as it is.
+std::string canonical_precision(const std::string& given) {
+  const auto precision = amp::parse_precision(given);
+  return precision ? std::string(amp::name_of(*precision)) : given;
+}
 
-std::string resolve_precision(const std::string& given) {
-  for (const auto& [alias, name] : kPrecisions) {
-    if (given != alias) continue;
-    if (name == "32-true" || name == "64-true") return std::string(name);
-    fail<Unsupported>(
-        "Fabric(): precision '{}' is not in this version of weft; '32-true' and '64-true' are.",
-        given);
+void resolve_precision(const FabricOptions& options, FabricSettings& settings) {
+  const auto name =
+      agree(options.precision, "precision", "WEFT_PRECISION", "32-true", canonical_precision);
+  auto precision = amp::parse_precision(name == "auto" ? "32-true" : name);
+  if (!precision) {
+    fail<InvalidArgument>("Fabric(): there is no precision '{}'; choose one of: {}", name,
+                          amp::precision_names());
   }
-  fail<InvalidArgument>(
-      "Fabric(): there is no precision '{}'; choose one of: 16-mixed, bf16-mixed, 32-true, "
-      "64-true, 16-true, bf16-true, "
-      "64, 32, 16, bf16",
-      given);
+  if (options.grad_scaler && precision != amp::Precision::mixed_16) {
+    fail<InvalidArgument>(
+        "Fabric(): a grad_scaler with precision {}: only 16-mixed scales its loss. Leave one of "
+        "them out.",
+        amp::name_of(*precision));
+  }
+  if (precision == amp::Precision::mixed_16 && settings.accelerator == "cpu" &&
+      !options.grad_scaler) {
+    precision = amp::Precision::mixed_bf16;
+    settings.warnings.emplace_back(
+        "precision 16-mixed is for GPUs; the CPU runs bf16-mixed instead (f16 has no speed to "
+        "offer "
+        "here, and bf16 needs no loss scale)");
+  }
+  settings.precision = amp::name_of(*precision);
+  settings.policy = amp::policy_of(*precision);
+  if (settings.policy.scales_loss)
+    settings.grad_scaler = options.grad_scaler.value_or(amp::GradScalerOptions{});
 }
 
 int resolve_nodes(const std::optional<int>& in_code) {
@@ -155,11 +161,9 @@ FabricSettings resolve(const FabricOptions& options) {
   settings.strategy =
       resolve_strategy(agree(options.strategy, "strategy", "WEFT_STRATEGY", "auto"));
   settings.devices = agree(options.devices, "devices", "WEFT_DEVICES", "1");
-  settings.precision =
-      resolve_precision(agree(options.precision, "precision", "WEFT_PRECISION", "32-true"));
+  resolve_precision(options, settings);
   settings.grad_compression = resolve_compression(options.grad_compression.value_or("none"));
   settings.num_nodes = resolve_nodes(options.num_nodes);
-  settings.dtype = settings.precision == "64-true" ? DType::f64 : DType::f32;
   return settings;
 }
 

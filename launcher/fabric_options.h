@@ -7,8 +7,11 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "kernels/base/dtype.h"
+#include "tensor/amp/grad_scaler.h"
+#include "tensor/amp/precision.h"
 #include "tensor/parallel/comm_hook.h"
 
 namespace weft {
@@ -18,7 +21,12 @@ struct FabricOptions {
   std::optional<std::string> strategy = {};     // auto ddp dp ddp_find_unused_parameters_true
   std::optional<std::string> devices = {};      // "2", "auto", "-1", "0,2"
   std::optional<int> num_nodes = {};
-  std::optional<std::string> precision = {};  // 32-true 64-true, aliases 32 64
+  // 32-true 64-true 16-mixed bf16-mixed 16-true bf16-true, aliases 32 64 16 bf16. On the CPU
+  // 16-mixed becomes bf16-mixed, with a warning.
+  std::optional<std::string> precision = {};
+  // The loss scale of 16-mixed, in code only. Where it is given, 16-mixed stays 16-mixed on the CPU
+  // too (f16 is computed in f32 and rounded there), to try out what a GPU will do.
+  std::optional<amp::GradScalerOptions> grad_scaler = {};
   // What f32 gradients travel as: none fp16 bf16 int8 (tensor/parallel/comm_hook.h). In code only;
   // the same on every rank.
   std::optional<std::string> grad_compression = {};
@@ -33,12 +41,14 @@ struct FabricSettings {
   std::string devices = "1";
   int num_nodes = 1;
   std::string precision = "32-true";
-  DType dtype = DType::f32;  // of parameters and inputs
+  amp::Policy policy;                                 // what `precision` means
+  std::optional<amp::GradScalerOptions> grad_scaler;  // of a policy that scales the loss
+  std::vector<std::string> warnings;                  // for rank 0 to say once
   parallel::Compression grad_compression = parallel::Compression::none;
 };
 
 // Reads the WEFT_* variables that `weft run` sets. InvalidArgument on nonsense and on conflicts;
-// Unsupported for what this version does not have (sharded strategies, half precisions, CUDA, TPU).
+// Unsupported for what this version does not have (sharded strategies, CUDA, TPU).
 FabricSettings resolve(const FabricOptions& options);
 
 }  // namespace launcher

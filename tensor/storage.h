@@ -1,6 +1,7 @@
 // A run of memory on one device, shared by the tensors that view it. 64-byte aligned.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -42,12 +43,18 @@ class Storage {
   Device device() const { return device_; }
   bool is_borrowed() const { return borrowed_; }
 
+  // Tells whether elements changed since an earlier look. Writing in place (copy_, fill_) and
+  // optimizers count up; who writes through data() calls mark_written() where a copy may be kept.
+  std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
+  void mark_written() { version_.fetch_add(1, std::memory_order_relaxed); }
+
  private:
   std::byte* data_ = nullptr;  // nullptr when empty
   Bytes bytes_;
   Device device_;
   std::shared_ptr<void> owner_;
   bool borrowed_ = false;
+  std::atomic<std::uint64_t> version_{0};
 };
 
 }  // namespace weft::tensor

@@ -60,6 +60,7 @@ void add_into(const Tensor& sum, const Tensor& term) {
   const auto& to = *sum.impl();
   const auto& from = *term.impl();
   if (to.numel == 0) return;
+  to.storage->mark_written();
   const bool in_step = to.offset == from.offset && to.strides == from.strides;
   if (may_overlap(to, from) && !in_step) {
     add_into(sum, copy_of(term, from.dtype));
@@ -114,6 +115,7 @@ void Tensor::copy_(const Tensor& source) const {
       from.dtype == impl.dtype && from.strides == impl.strides) {
     return;
   }
+  impl.storage->mark_written();
   const auto separate = overlap ? copy_of(source, impl.dtype) : source;
   copy_elements(impl, data(), *separate.impl(), separate.data());
 }
@@ -122,6 +124,7 @@ void Tensor::fill_(double value) const {
   require_writable(*this, "fill_");
   const auto& impl = *impl_;
   if (impl.numel == 0) return;
+  impl.storage->mark_written();
   if (impl.contiguous) {
     kernels::fill(impl.dtype, Elems(impl.numel), data(), value);
   } else if (shares_elements(impl)) {

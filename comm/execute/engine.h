@@ -46,7 +46,7 @@ struct EngineOptions {
   bool crowded = false;  // more ranks than cores on this machine
 };
 
-struct EngineCounters {
+struct EngineCounters {  // of messages; memory_ counts its own
   std::atomic<std::uint64_t> bytes_sent{0};
   std::atomic<std::uint64_t> bytes_received{0};
   std::atomic<std::uint64_t> operations{0};
@@ -87,7 +87,10 @@ class Engine {
   // Ends: pending operations fail with Aborted. says_goodbye: peers learn that this is no failure.
   void close(bool says_goodbye);
 
-  const EngineCounters& counters() const { return counters_; }
+  // Any thread.
+  std::uint64_t bytes_sent() const;
+  std::uint64_t bytes_received() const;
+  std::uint64_t operations() const { return counters_.operations.load(std::memory_order_relaxed); }
   // To be opened before the first operation.
   trace::Trace& trace() { return trace_; }
 

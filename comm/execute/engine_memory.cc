@@ -13,6 +13,16 @@ constexpr int kLooks = 2000;
 constexpr int kLooksCrowded = 2;
 }  // namespace
 
+std::uint64_t Engine::bytes_sent() const {
+  return counters_.bytes_sent.load(std::memory_order_relaxed) +
+         (memory_ ? memory_->bytes_sent() : 0);
+}
+
+std::uint64_t Engine::bytes_received() const {
+  return counters_.bytes_received.load(std::memory_order_relaxed) +
+         (memory_ ? memory_->bytes_received() : 0);
+}
+
 // Goes on with an operation that is not queued: true if it got to its end.
 bool Engine::look(Operation& operation, int looks) {
   trace_.run(operation.slot);

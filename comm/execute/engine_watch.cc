@@ -83,8 +83,10 @@ Trouble Engine::trouble_of(const Error& error) {
     std::string theirs = comm::describe(mismatch->found);
     if (ours == theirs) {  // the same call on the face of it: what differs is how it is carried out
       const auto add = [](std::string& text, const FrameTag& tag, Bytes bytes) {
-        text += fmt::format(" (algorithm {}, message {} of {} bytes)",
-                            algorithm_name(tag.algorithm), tag.index, bytes.value);
+        text += fmt::format(" (algorithm {}", algorithm_name(tag.algorithm));
+        if (bytes.value > 0)
+          text += fmt::format(", message {} of {} bytes", tag.index, bytes.value);
+        text += ')';
       };
       add(ours, mismatch->expected, mismatch->expected_bytes);
       add(theirs, mismatch->found, mismatch->found_bytes);

@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "comm/transport/memory/area.h"
 #include "kernels/base/check.h"
 
 namespace weft::comm {
 
 namespace {
 
-constexpr std::int64_t kLineBytes = 64;   // chunks do not share cache lines
-constexpr std::size_t kInlineBytes = 48;  // transport/memory/area.h: what lies beside a flag
+constexpr std::int64_t kLineBytes = 64;  // chunks do not share cache lines
 constexpr int kInput = 0;
 constexpr int kOutput = 1;
 
@@ -83,7 +83,7 @@ void MemoryBinding::bind(std::shared_ptr<const MemoryPlan> plan, std::span<const
   for (const auto& starts : scratch_starts_) most = std::max(most, starts.back().value);
   scratch_bytes_ = Bytes(most * element);  // of the first round, which no other exceeds
   inline_ = plan_->may_be_inline && rounds_ == 1 &&
-            static_cast<std::size_t>(most * element) <= kInlineBytes;
+            static_cast<std::size_t>(most * element) <= memory::kInlineBytes;
 }
 
 Elems MemoryBinding::part_size(int side, std::int32_t block) const {

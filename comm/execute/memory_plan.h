@@ -33,7 +33,7 @@ MemoryPlan make_memory_plan(std::span<const MemorySchedule> world, int rank);
 // The two forms of one collective.
 struct MemoryPlans {
   std::shared_ptr<const MemoryPlan> by_scratch;
-  std::shared_ptr<const MemoryPlan> everywhere;  // null where it would not help
+  std::shared_ptr<const MemoryPlan> everywhere;  // for buffers that all ranks address
 };
 
 // Part of a location: elements of one block (or of scratch, counted as block 0).

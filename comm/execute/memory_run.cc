@@ -19,6 +19,11 @@ constexpr std::int64_t kTurnBytes = 512 << 10;
 constexpr std::int64_t kSeveralBytes = 8 << 10;
 constexpr int kOnStack = 64;
 
+// By the only writer.
+void add(std::atomic<std::uint64_t>& counter, std::size_t more) {
+  counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+}
+
 // Tells the core that this is a spin.
 void relax() {
 #if defined(__x86_64__)
@@ -303,9 +308,9 @@ bool MemoryRunner::move(MemoryRun& run, const BoundStep& step) {
   const auto bytes = bytes_of(count, run.dtype).size();
   for (std::size_t k = 0; k < slices; ++k) {
     const bool source = k < static_cast<std::size_t>(step.sources);
-    if (source && bound[k].rank != self_) bytes_received_ += bytes;
+    if (source && bound[k].rank != self_) add(bytes_received_, bytes);
     if (!source && (bound[k].rank != self_ || bound[k].buffer == Buffer::scratch)) {
-      bytes_sent_ += bytes;
+      add(bytes_sent_, bytes);
     }
   }
   run.moved += count;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -60,8 +61,9 @@ class MemoryRunner {
   // advance() until it is done, or has been blocked for so many looks. True: done.
   bool look(MemoryRun& run, int looks);
 
-  std::uint64_t bytes_sent() const { return bytes_sent_; }          // put where others get it
-  std::uint64_t bytes_received() const { return bytes_received_; }  // got from others
+  // Any thread. Put where others get it, and got from others: each byte is moved once, by one side.
+  std::uint64_t bytes_sent() const { return bytes_sent_.load(std::memory_order_relaxed); }
+  std::uint64_t bytes_received() const { return bytes_received_.load(std::memory_order_relaxed); }
 
  private:
   bool enter(MemoryRun& run);
@@ -94,8 +96,8 @@ class MemoryRunner {
   std::size_t ring_begin_ = 0;
   std::size_t ring_end_ = 0;
   alignas(64) std::array<std::byte, memory::kInlineBytes> inline_data_{};
-  std::uint64_t bytes_sent_ = 0;
-  std::uint64_t bytes_received_ = 0;
+  std::atomic<std::uint64_t> bytes_sent_{0};  // one writer, the driver
+  std::atomic<std::uint64_t> bytes_received_{0};
 };
 
 }  // namespace weft::comm

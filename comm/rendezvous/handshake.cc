@@ -27,7 +27,6 @@ constexpr std::size_t kNonceBytes = 32;
 constexpr std::size_t kMacBytes = 32;
 constexpr std::size_t kJobIdBytes = 64;
 constexpr std::size_t kReasonBytes = 220;
-constexpr int kErrorCodes = static_cast<int>(ErrorCode::io) + 1;
 
 constexpr std::size_t body_bytes(FrameKind kind) {
   switch (kind) {
@@ -222,7 +221,7 @@ void ClientHandshake::on_verdict(std::span<const std::uint8_t> body) {
     phase_ = Phase::done;
     return;
   }
-  if (code > kErrorCodes) fail<Corrupt>("refused for the unknown reason {}", code);
+  if (code > kErrorCodeCount) fail<Corrupt>("refused for the unknown reason {}", code);
   const auto length = std::min<std::size_t>(said[1], kReasonBytes);
   throw_error(static_cast<ErrorCode>(code - 1),
               std::string(said.begin() + 4, said.begin() + 4 + static_cast<long>(length)));

@@ -10,10 +10,9 @@
 namespace weft::comm {
 namespace {
 
-constexpr int kErrorCodes = static_cast<int>(ErrorCode::io) + 1;
 
 ErrorCode decode_code(std::uint8_t raw) {
-  if (raw >= kErrorCodes) fail<Corrupt>("the unknown error code {}", raw);
+  if (raw >= kErrorCodeCount) fail<Corrupt>("the unknown error code {}", raw);
   return static_cast<ErrorCode>(raw);
 }
 
@@ -54,7 +53,7 @@ FrameHeader decode_header(std::span<const std::uint8_t> bytes, std::size_t body_
   header.id = in.integer<std::uint64_t>();
   if (type < static_cast<std::uint8_t>(FrameType::join) ||
       type > static_cast<std::uint8_t>(FrameType::news) || reserved != 0 ||
-      header.code > kErrorCodes) {
+      header.code > kErrorCodeCount) {
     fail<Corrupt>("a malformed frame header (type {}, code {})", type, header.code);
   }
   if (header.body_bytes > body_max) {

@@ -75,6 +75,9 @@ void declare_output(CLI::App& app, Options& o) {
       ->check(CLI::NonNegativeNumber);
   add(app, "grad_compression", o.grad_compression, "What gradients travel as between ranks")
       ->check(CLI::IsMember({"none", "bf16", "fp16", "int8"}));
+  add(app, "precision", o.precision, "Numbers to compute with (default: 32-true)")
+      ->check(CLI::IsMember({"16-mixed", "bf16-mixed", "32-true", "64-true", "16-true", "bf16-true",
+                             "64", "32", "16", "bf16"}));
   add(app, "devices", o.devices, "Ranks to start, when not started by weft run (default 1)");
 }
 

@@ -44,6 +44,7 @@ struct Options {
   std::set<std::string> given;
   std::string devices;  // ranks, when started plainly
   std::string grad_compression = "none";
+  std::string precision;  // empty: what weft run was told, or 32-true
 };
 
 // Exits on --help (0) and on a bad option (2, with the choices), as command lines do.

@@ -134,19 +134,25 @@ void check_writable(const std::filesystem::path& out_dir) {
   }
 }
 
-std::int64_t load_progress(const Start& start, nn::GPT& model, optim::Optimizer& optimizer) {
+std::int64_t load_progress(const Start& start, nn::GPT& model, optim::Optimizer& optimizer,
+                           amp::GradScaler* scaler) {
   const auto state = checkpoint::load_training(start.path, model, &optimizer);
   tensor::default_generator().set_offset(state.generator.offset());
+  if (scaler != nullptr && state.grad_scaler) {
+    scaler->load_state(*state.grad_scaler, start.path.string());
+  }
   return state.iteration;
 }
 
 std::filesystem::path save_progress(const Options& options, const Corpus& corpus,
                                     const nn::GPT& model, const optim::Optimizer& optimizer,
-                                    std::int64_t iter, double validation_loss) {
+                                    const amp::GradScaler* scaler, std::int64_t iter,
+                                    double validation_loss) {
   checkpoint::TrainingState state;
   state.iteration = iter;
   state.best_loss = validation_loss;
   state.generator = tensor::default_generator();
+  if (scaler != nullptr) state.grad_scaler = scaler->state();
   state.data_seed = options.seed;
   state.settings = describe(options, corpus);
   checkpoint::SaveOptions save;

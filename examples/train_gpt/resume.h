@@ -7,6 +7,7 @@
 
 #include "examples/train_gpt/corpus.h"
 #include "examples/train_gpt/options.h"
+#include "tensor/amp/grad_scaler.h"
 #include "tensor/nn/gpt.h"
 #include "tensor/optim/optimizer.h"
 
@@ -30,10 +31,11 @@ std::unique_ptr<weft::nn::GPT> build_model(const Options& options, const Start& 
 void check_writable(const std::filesystem::path& out_dir);
 // Gives the iteration to go on from.
 std::int64_t load_progress(const Start& start, weft::nn::GPT& model,
-                           weft::optim::Optimizer& optimizer);
+                           weft::optim::Optimizer& optimizer, weft::amp::GradScaler* scaler);
 std::filesystem::path save_progress(const Options& options, const Corpus& corpus,
                                     const weft::nn::GPT& model,
-                                    const weft::optim::Optimizer& optimizer, std::int64_t iter,
+                                    const weft::optim::Optimizer& optimizer,
+                                    const weft::amp::GradScaler* scaler, std::int64_t iter,
                                     double validation_loss);
 
 // What a sample starts with: a line break where there is one.

@@ -44,9 +44,10 @@ Trainer::Trainer(const Options& options, Fabric& fabric)
       optim::decay_groups(model_->named_parameters(), options_.learning_rate,
                           options_.weight_decay),
       optim::AdamOptions{.beta1 = options_.beta1, .beta2 = options_.beta2});
+  fabric_.setup_optimizers(*optimizer_);
   fabric_.seed_everything(options_.seed, true);  // every rank drops out differently
   if (start_.kind == Start::Kind::resume) {
-    iter_ = load_progress(start_, *model_, *optimizer_);
+    iter_ = load_progress(start_, *model_, *optimizer_, fabric_.grad_scaler());
     progress_.line(fmt::format("resuming from {} at iteration {}", start_.path.string(), iter_));
   }
   fabric_.on_rank_zero([&] {
@@ -97,7 +98,7 @@ StepReport Trainer::step() {
   const auto micro_batches = options_.gradient_accumulation_steps;
   StepReport report;
   report.iter = iter_;
-  report.lr = schedule_.at(iter_);
+  report.lr = schedule_.at(iter_ - skipped_updates());
   optimizer_->set_learning_rate(report.lr);
   for (std::int64_t micro = 0; micro < micro_batches; ++micro) {
     const auto batch = corpus_.train->batch(options_.batch_size, iter_ * micro_batches + micro,
@@ -123,6 +124,12 @@ StepReport Trainer::step() {
   return report;
 }
 
+// Updates that a loss scale gave up on: the schedule does not count them.
+std::int64_t Trainer::skipped_updates() const {
+  const auto* scaler = fabric_.grad_scaler();
+  return scaler != nullptr ? scaler->state().skipped_updates : 0;
+}
+
 // The same batches every time, shared out over the ranks.
 double Trainer::validate() {
   const NoGrad no_grad;
@@ -138,8 +145,8 @@ double Trainer::validate() {
 
 void Trainer::save(double validation_loss) {
   fabric_.on_rank_zero([&] {
-    const auto path =
-        save_progress(options_, corpus_, *model_, *optimizer_, iter_, validation_loss);
+    const auto path = save_progress(options_, corpus_, *model_, *optimizer_, fabric_.grad_scaler(),
+                                    iter_, validation_loss);
     progress_.line(fmt::format("saved {}", path.string()));
   });
 }

@@ -24,6 +24,7 @@ class Trainer {
   void save(double validation_loss);
   double validate();
   StepReport step();
+  std::int64_t skipped_updates() const;
   void sample();
 
   Options options_;

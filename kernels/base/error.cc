@@ -22,6 +22,8 @@ std::string_view name_of(ErrorCode code) {
       return "unsupported";
     case ErrorCode::io:
       return "io";
+    case ErrorCode::not_finite:
+      return "not_finite";
   }
   return "unknown";
 }
@@ -46,6 +48,8 @@ void throw_error(ErrorCode code, const std::string& message) {
       throw Unsupported(message);
     case ErrorCode::io:
       throw IoError(message);
+    case ErrorCode::not_finite:
+      throw NotFinite(message);
   }
   throw Error(code, message);  // a code from a newer peer
 }

@@ -21,7 +21,9 @@ enum class ErrorCode {
   invalid_argument,  // the caller's mistake
   unsupported,       // a valid request that this build or machine cannot serve
   io,                // the operating system refused: disk full, permission, no such file
+  not_finite,        // numbers overflowed, and nothing is left to try: training diverged
 };
+inline constexpr int kErrorCodeCount = static_cast<int>(ErrorCode::not_finite) + 1;
 
 std::string_view name_of(ErrorCode code);
 
@@ -49,6 +51,7 @@ using Aborted = TypedError<ErrorCode::aborted>;
 using InvalidArgument = TypedError<ErrorCode::invalid_argument>;
 using Unsupported = TypedError<ErrorCode::unsupported>;
 using IoError = TypedError<ErrorCode::io>;
+using NotFinite = TypedError<ErrorCode::not_finite>;
 
 // fail<Timeout>("rank {} ...", rank): format and throw.
 template <class E, class... Args>

@@ -100,13 +100,16 @@ HWY_INLINE void fold_inputs(const Call<T>& call, Op op, Finish finish) {
     E::store(d, finish(a2), out + i + 2 * lanes);
     E::store(d, finish(a3), out + i + 3 * lanes);
   }
-  for (; i < call.count; i += lanes) {
-    const std::size_t left = call.count - i < lanes ? call.count - i : lanes;
-    auto acc = E::load_some(d, first + i, left);
-    for (std::size_t k = 1; k < inputs; ++k)
-      acc = op(acc, E::load_some(d, call.input(k) + i, left));
-    E::store_some(d, finish(acc), out + i, left);
+  for (; i + lanes <= call.count; i += lanes) {
+    auto acc = E::load(d, first + i);
+    for (std::size_t k = 1; k < inputs; ++k) acc = op(acc, E::load(d, call.input(k) + i));
+    E::store(d, finish(acc), out + i);
   }
+  const std::size_t left = call.count - i;
+  if (left == 0) return;
+  auto acc = E::load_some(d, first + i, left);
+  for (std::size_t k = 1; k < inputs; ++k) acc = op(acc, E::load_some(d, call.input(k) + i, left));
+  E::store_some(d, finish(acc), out + i, left);
 }
 
 template <class T, class Op, class Finish>

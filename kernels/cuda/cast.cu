@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/base/half.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/cast.h"
+#include "kernels/cuda/launch.cuh"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -40,7 +40,7 @@ __global__ void cast_kernel(T* __restrict__ to, const float* __restrict__ from, 
 }
 
 template <class T>
-int launch(void* to, const float* from, std::int64_t count, float scale, void* stream) {
+void cast(void* to, const float* from, std::int64_t count, float scale, Stream stream) {
   const auto to_address = reinterpret_cast<std::uintptr_t>(to);
   const auto from_address = reinterpret_cast<std::uintptr_t>(from);
   // Elements to skip until the output is aligned; where the input is not aligned there too, all of
@@ -49,23 +49,21 @@ int launch(void* to, const float* from, std::int64_t count, float scale, void* s
   if ((from_address + static_cast<std::uintptr_t>(head) * 4) % 16 != 0 || head > count)
     head = count;
   const std::int64_t work = head == count ? count : (count + kWidth - 1) / kWidth;
-  const std::int64_t blocks =
-      std::clamp<std::int64_t>((work + kThreads - 1) / kThreads, 1, kBlocksMax);
-  cast_kernel<T><<<static_cast<unsigned>(blocks), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
-      static_cast<T*>(to), from, head, count, scale);
-  return cudaGetLastError();
+  launch(cast_kernel<T>, Shape{grid_for(work, kThreads, kBlocksMax), kThreads}, stream,
+         static_cast<T*>(to), from, head, count, scale);
 }
 
 }  // namespace
 
-int launch_cast_to_half(void* to, const float* from, std::int64_t count, float scale,
-                        void* stream) {
-  return launch<Half>(to, from, count, scale, stream);
-}
-
-int launch_cast_to_bfloat16(void* to, const float* from, std::int64_t count, float scale,
-                            void* stream) {
-  return launch<BFloat16>(to, from, count, scale, stream);
+void cast_from_f32(void* to, DType to_type, const float* from, Elems count, double scale,
+                   Stream stream) {
+  if (!is_half(to_type)) refuse("CUDA cast: expected f16 or bf16 as the type to cast to");
+  if (count.value <= 0) return;
+  if (to_type == DType::f16) {
+    cast<Half>(to, from, count.value, static_cast<float>(scale), stream);
+  } else {
+    cast<BFloat16>(to, from, count.value, static_cast<float>(scale), stream);
+  }
 }
 
 }  // namespace weft::kernels::cuda

@@ -8,7 +8,7 @@
 #include <set>
 
 #include "comm/algorithms/algorithms.h"
-#include "kernels/cuda.h"
+#include "kernels/cuda/runtime.h"
 #include "launcher/commands/commands.h"
 #include "launcher/environment/detect.h"
 #include "launcher/job/session.h"

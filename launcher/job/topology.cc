@@ -6,24 +6,17 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <memory>
 #include <set>
 #include <string_view>
 
+#include "comm/hwloc_handles.h"
 #include "kernels/base/error.h"
 
 namespace weft::launcher {
 namespace {
 
-struct TopologyDeleter {
-  void operator()(hwloc_topology_t topology) const { hwloc_topology_destroy(topology); }
-};
-using Topology = std::unique_ptr<hwloc_topology, TopologyDeleter>;
-
-struct BitmapDeleter {
-  void operator()(hwloc_bitmap_t bitmap) const { hwloc_bitmap_free(bitmap); }
-};
-using Bitmap = std::unique_ptr<hwloc_bitmap_s, BitmapDeleter>;
+using comm::Bitmap;
+using comm::Topology;
 
 Topology load() {
   hwloc_topology_t raw = nullptr;

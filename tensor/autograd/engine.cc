@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "kernels/base/check.h"
+#include "tensor/amp/autocast.h"
 #include "tensor/tensor_impl.h"
 
 namespace weft::tensor::autograd {
@@ -112,6 +113,7 @@ void Run::discover(const Tensor& root) {
 
 void Run::execute(const Tensor& gradient) {
   const NoGrad no_grad;
+  const amp::NoAutocast no_autocast;
   states_[0].uses = 1;
   arrive(0, gradient);
   while (!ready_.empty()) {

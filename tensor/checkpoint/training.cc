@@ -56,6 +56,11 @@ json to_json(const TrainingState& state, const fs::path& directory, bool has_opt
                 {"data_seed", state.data_seed},
                 {"settings", state.settings},
                 {"files", files}};
+  if (state.grad_scaler) {
+    value["grad_scaler"] = {{"scale", state.grad_scaler->scale},
+                            {"clean_updates", state.grad_scaler->clean_updates},
+                            {"skipped_updates", state.grad_scaler->skipped_updates}};
+  }
   if (state.best_loss && std::isfinite(*state.best_loss)) value["best_loss"] = *state.best_loss;
   return value;
 }
@@ -97,6 +102,15 @@ TrainingState from_json(const json& value, const fs::path& path) {
   state.iteration = value.at("iteration").get<std::int64_t>();
   if (state.iteration < 0) {
     fail<Corrupt>("{}: iteration {} cannot be", path.string(), state.iteration);
+  }
+  if (value.contains("grad_scaler")) {
+    const auto& scaler = value.at("grad_scaler");
+    state.grad_scaler = {scaler.at("scale").get<double>(),
+                         scaler.at("clean_updates").get<std::int64_t>(),
+                         scaler.at("skipped_updates").get<std::int64_t>()};
+    if (!amp::is_valid(*state.grad_scaler)) {
+      fail<Corrupt>("{}: a loss scale of {} cannot be", path.string(), scaler.dump());
+    }
   }
   if (value.contains("best_loss")) state.best_loss = value.at("best_loss").get<double>();
   state.generator = tensor::Generator(random.at("seed").get<std::uint64_t>(),

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "tensor/amp/grad_scaler.h"
 #include "tensor/checkpoint/safetensors.h"
 #include "tensor/nn/module.h"
 #include "tensor/optim/optimizer.h"
@@ -25,10 +26,11 @@
 namespace weft::checkpoint {
 
 struct TrainingState {
-  std::int64_t iteration = 0;       // finished updates
-  std::optional<double> best_loss;  // of validation
-  tensor::Generator generator;      // dropout's
-  std::uint64_t data_seed = 0;      // of TokenDataset: with the iteration, where the data stands
+  std::int64_t iteration = 0;                       // finished updates
+  std::optional<double> best_loss;                  // of validation
+  tensor::Generator generator;                      // dropout's
+  std::optional<amp::GradScalerState> grad_scaler;  // of 16-mixed
+  std::uint64_t data_seed = 0;  // of TokenDataset: with the iteration, where the data stands
   std::map<std::string, std::string> settings;  // n_head, tokenizer, whatever resuming must know
 };
 

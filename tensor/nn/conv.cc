@@ -32,7 +32,7 @@ Conv2d::Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, Conv2dOpt
   register_parameter("bias", bias_);
 }
 
-Tensor Conv2d::forward(const Tensor& x) {
+Tensor Conv2d::compute(const Tensor& x) {
   return ops::conv2d(x, weight_, bias_, options_.stride, options_.padding);
 }
 
@@ -41,7 +41,7 @@ MaxPool2d::MaxPool2d(std::int64_t kernel, std::int64_t stride, std::int64_t padd
   check_window("MaxPool2d", kernel, stride, padding);
 }
 
-Tensor MaxPool2d::forward(const Tensor& x) {
+Tensor MaxPool2d::compute(const Tensor& x) {
   return ops::max_pool2d(x, kernel_, stride_, padding_);
 }
 
@@ -50,7 +50,7 @@ AvgPool2d::AvgPool2d(std::int64_t kernel, std::int64_t stride, std::int64_t padd
   check_window("AvgPool2d", kernel, stride, padding);
 }
 
-Tensor AvgPool2d::forward(const Tensor& x) {
+Tensor AvgPool2d::compute(const Tensor& x) {
   return ops::avg_pool2d(x, kernel_, stride_, padding_);
 }
 

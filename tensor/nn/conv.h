@@ -15,9 +15,11 @@ class Conv2d : public Layer {  // (N, in, H, W) -> (N, out, H', W'); weight (out
  public:
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, Conv2dOptions options = {},
          Generator* generator = nullptr);
-  Tensor forward(const Tensor& x) override;
   Tensor& weight() { return weight_; }
   Tensor& bias() { return bias_; }
+
+ protected:
+  Tensor compute(const Tensor& x) override;
 
  private:
   Conv2dOptions options_;
@@ -27,7 +29,9 @@ class Conv2d : public Layer {  // (N, in, H, W) -> (N, out, H', W'); weight (out
 class MaxPool2d : public Layer {
  public:
   explicit MaxPool2d(std::int64_t kernel, std::int64_t stride = 0, std::int64_t padding = 0);
-  Tensor forward(const Tensor& x) override;
+
+ protected:
+  Tensor compute(const Tensor& x) override;
 
  private:
   std::int64_t kernel_, stride_, padding_;  // stride 0: the kernel's size
@@ -36,7 +40,9 @@ class MaxPool2d : public Layer {
 class AvgPool2d : public Layer {
  public:
   explicit AvgPool2d(std::int64_t kernel, std::int64_t stride = 0, std::int64_t padding = 0);
-  Tensor forward(const Tensor& x) override;
+
+ protected:
+  Tensor compute(const Tensor& x) override;
 
  private:
   std::int64_t kernel_, stride_, padding_;

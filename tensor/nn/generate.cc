@@ -90,6 +90,7 @@ Tensor GPT::generate(const Tensor& prompt, std::int64_t max_new_tokens,
   }
   NoGrad no_grad;
   const EvalScope eval_scope(*this);
+  const Forward scope(*this);
   const auto batch = prompt.size(0), start = prompt.size(1);
   auto text = Tensor::empty({batch, start + max_new_tokens}, {DType::i64});
   text.narrow(1, 0, start).copy_(prompt);

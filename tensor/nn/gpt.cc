@@ -31,7 +31,7 @@ MLP::MLP(const GPTConfig& config)
   register_module("dropout", dropout_);
 }
 
-Tensor MLP::forward(const Tensor& x) { return dropout_.forward(c_proj_.forward(c_fc_.forward(x))); }
+Tensor MLP::compute(const Tensor& x) { return dropout_.forward(c_proj_.forward(c_fc_.forward(x))); }
 
 CausalSelfAttention::CausalSelfAttention(const GPTConfig& config)
     : n_head_(config.n_head),
@@ -44,7 +44,7 @@ CausalSelfAttention::CausalSelfAttention(const GPTConfig& config)
   register_module("resid_dropout", residual_dropout_);
 }
 
-Tensor CausalSelfAttention::forward(const Tensor& x) {
+Tensor CausalSelfAttention::compute(const Tensor& x) {
   const double p = is_training() ? dropout_ : 0.0;
   auto* generator = p > 0.0 ? &tensor::default_generator() : nullptr;
   const auto mixed = ops::causal_attention(c_attn_.forward(x), n_head_, p, generator);
@@ -62,7 +62,7 @@ Block::Block(const GPTConfig& config)
   register_module("mlp", mlp_);
 }
 
-Tensor Block::forward(const Tensor& x) {
+Tensor Block::compute(const Tensor& x) {
   const auto attended = ops::add(x, attn_.forward(ln_1_.forward(x)));
   return ops::add(attended, mlp_.forward(ln_2_.forward(attended)));
 }
@@ -120,12 +120,13 @@ GPTOutput GPT::forward(const Tensor& tokens, const Tensor& targets) {
     fail<InvalidArgument>("GPT: tokens {} and targets {} must have one shape",
                           tensor::to_string(tokens.shape()), tensor::to_string(targets.shape()));
   }
+  const Forward scope(*this);
   GPTOutput output;
-  output.logits = ops::linear(trunk(tokens), wte_.weight());
+  output.logits = scope.output(ops::linear(trunk(tokens), wte_.weight()));
   if (targets.defined()) {
     const auto rows = targets.numel();
-    output.loss =
-        ops::cross_entropy(output.logits.view({rows, config_.vocab_size}), targets.reshape({rows}));
+    output.loss = scope.output(ops::cross_entropy(output.logits.view({rows, config_.vocab_size}),
+                                                  targets.reshape({rows})));
   }
   return output;
 }

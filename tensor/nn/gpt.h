@@ -37,7 +37,9 @@ GPTConfig infer_gpt_config(const StateDict& state, std::optional<std::int64_t> n
 class MLP : public Layer {
  public:
   explicit MLP(const GPTConfig& config);
-  Tensor forward(const Tensor& x) override;
+
+ protected:
+  Tensor compute(const Tensor& x) override;
 
  private:
   friend class GPT;
@@ -48,7 +50,9 @@ class MLP : public Layer {
 class CausalSelfAttention : public Layer {  // (B, T, C) -> (B, T, C)
  public:
   explicit CausalSelfAttention(const GPTConfig& config);
-  Tensor forward(const Tensor& x) override;
+
+ protected:
+  Tensor compute(const Tensor& x) override;
 
  private:
   friend class GPT;
@@ -61,7 +65,9 @@ class CausalSelfAttention : public Layer {  // (B, T, C) -> (B, T, C)
 class Block : public Layer {
  public:
   explicit Block(const GPTConfig& config);
-  Tensor forward(const Tensor& x) override;
+
+ protected:
+  Tensor compute(const Tensor& x) override;
 
  private:
   friend class GPT;

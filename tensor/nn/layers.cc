@@ -39,7 +39,7 @@ Linear::Linear(std::int64_t in, std::int64_t out, LinearOptions options, Generat
   register_parameter("bias", bias_);
 }
 
-Tensor Linear::forward(const Tensor& x) {
+Tensor Linear::compute(const Tensor& x) {
   return ops::linear(x, weight_, bias_, options_.layout, options_.activation);
 }
 
@@ -52,7 +52,7 @@ Embedding::Embedding(std::int64_t entries, std::int64_t width, bool initialize,
   register_parameter("weight", weight_);
 }
 
-Tensor Embedding::forward(const Tensor& indices) { return ops::embedding(weight_, indices); }
+Tensor Embedding::compute(const Tensor& indices) { return ops::embedding(weight_, indices); }
 
 LayerNorm::LayerNorm(std::int64_t width, bool bias, double epsilon) : epsilon_(epsilon) {
   check_positive(width, "LayerNorm", "the width");
@@ -63,16 +63,16 @@ LayerNorm::LayerNorm(std::int64_t width, bool bias, double epsilon) : epsilon_(e
   register_parameter("bias", bias_);
 }
 
-Tensor LayerNorm::forward(const Tensor& x) { return ops::layer_norm(x, weight_, bias_, epsilon_); }
+Tensor LayerNorm::compute(const Tensor& x) { return ops::layer_norm(x, weight_, bias_, epsilon_); }
 
 Dropout::Dropout(double p) : p_(check_probability(p, "Dropout")) {}
 
-Tensor Dropout::forward(const Tensor& x) {
+Tensor Dropout::compute(const Tensor& x) {
   if (!is_training() || p_ == 0.0) return x;
   return ops::dropout(x, p_, tensor::default_generator());
 }
 
-Tensor Relu::forward(const Tensor& x) { return ops::relu(x); }
+Tensor Relu::compute(const Tensor& x) { return ops::relu(x); }
 
 void Sequential::append(std::unique_ptr<Layer> layer) {
   if (layer == nullptr) fail<InvalidArgument>("Sequential: a layer is null");
@@ -80,7 +80,7 @@ void Sequential::append(std::unique_ptr<Layer> layer) {
   layers_.push_back(std::move(layer));
 }
 
-Tensor Sequential::forward(const Tensor& x) {
+Tensor Sequential::compute(const Tensor& x) {
   Tensor value = x;
   for (const auto& layer : layers_) value = layer->forward(value);
   return value;

@@ -26,9 +26,11 @@ class Linear : public Layer {  // (..., in) -> (..., out)
  public:
   Linear(std::int64_t in, std::int64_t out, LinearOptions options = {},
          Generator* generator = nullptr);
-  Tensor forward(const Tensor& x) override;
   Tensor& weight() { return weight_; }
   Tensor& bias() { return bias_; }  // undefined without one
+
+ protected:
+  Tensor compute(const Tensor& x) override;
 
  private:
   LinearOptions options_;
@@ -39,8 +41,10 @@ class Embedding : public Layer {  // (...) integers -> (..., width); starts norm
  public:
   Embedding(std::int64_t entries, std::int64_t width, bool initialize = true,
             Generator* generator = nullptr);
-  Tensor forward(const Tensor& indices) override;
   Tensor& weight() { return weight_; }
+
+ protected:
+  Tensor compute(const Tensor& indices) override;
 
  private:
   Tensor weight_;
@@ -49,7 +53,9 @@ class Embedding : public Layer {  // (...) integers -> (..., width); starts norm
 class LayerNorm : public Layer {  // over the last dimension
  public:
   explicit LayerNorm(std::int64_t width, bool bias = true, double epsilon = 1e-5);
-  Tensor forward(const Tensor& x) override;
+
+ protected:
+  Tensor compute(const Tensor& x) override;
 
  private:
   double epsilon_;
@@ -59,8 +65,10 @@ class LayerNorm : public Layer {  // over the last dimension
 class Dropout : public Layer {  // itself in eval mode or with p == 0
  public:
   explicit Dropout(double p);
-  Tensor forward(const Tensor& x) override;
   double p() const { return p_; }
+
+ protected:
+  Tensor compute(const Tensor& x) override;
 
  private:
   double p_;
@@ -69,20 +77,22 @@ class Dropout : public Layer {  // itself in eval mode or with p == 0
 class Gelu : public Layer {
  public:
   explicit Gelu(ops::GeluForm form = ops::GeluForm::tanh) : form_(form) {}
-  Tensor forward(const Tensor& x) override { return ops::gelu(x, form_); }
+
+ protected:
+  Tensor compute(const Tensor& x) override { return ops::gelu(x, form_); }
 
  private:
   ops::GeluForm form_;
 };
 
 class Relu : public Layer {
- public:
-  Tensor forward(const Tensor& x) override;
+ protected:
+  Tensor compute(const Tensor& x) override;
 };
 
 class Flatten : public Layer {  // (N, ...) -> (N, product of the rest)
- public:
-  Tensor forward(const Tensor& x) override { return x.flatten(1, -1); }
+ protected:
+  Tensor compute(const Tensor& x) override { return x.flatten(1, -1); }
 };
 
 // Parts are named "0", "1", ... in the order they are added.
@@ -97,8 +107,10 @@ class Sequential : public Layer {
     return added;
   }
   void append(std::unique_ptr<Layer> layer);
-  Tensor forward(const Tensor& x) override;
   std::size_t size() const { return layers_.size(); }
+
+ protected:
+  Tensor compute(const Tensor& x) override;
 
  private:
   std::vector<std::unique_ptr<Layer>> layers_;

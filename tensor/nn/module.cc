@@ -125,6 +125,26 @@ void Module::convert(Convert convert) {
   }
 }
 
+Module::Forward::Forward(const Module& module)
+    : policy_(module.policy_ ? &*module.policy_ : nullptr) {
+  if (policy_ != nullptr && policy_->compute) autocast_.emplace(*policy_->compute);
+}
+
+Tensor Module::Forward::input(const Tensor& x) const {
+  if (policy_ == nullptr || !x.defined() || !is_floating(x.dtype())) return x;
+  return x.to(policy_->inputs);
+}
+
+Tensor Module::Forward::output(const Tensor& y) const {
+  if (policy_ == nullptr || !policy_->outputs || !y.defined() || !is_floating(y.dtype())) return y;
+  return y.to(*policy_->outputs);
+}
+
+Tensor Layer::forward(const Tensor& x) {
+  const Forward scope(*this);
+  return scope.output(compute(scope.input(x)));
+}
+
 void Module::to(DType dtype) {
   if (!is_floating(dtype)) {
     fail<InvalidArgument>("Module::to: parameters cannot become {}; use f64, f32, f16 or bf16",

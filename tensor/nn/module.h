@@ -6,10 +6,13 @@
 // thread-safe: one thread trains one module.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tensor/amp/autocast.h"
+#include "tensor/amp/precision.h"
 #include "tensor/nn/state_dict.h"
 #include "tensor/tensor.h"
 
@@ -40,6 +43,11 @@ class Module {
   void to(DType dtype);
   void to(Device device);
 
+  // From now on forward() of this module casts its inputs, runs under autocast and casts its
+  // outputs as `policy` says. Parameters are not converted (to() does that); parts inside are
+  // called as they are. Fabric::setup() does both.
+  void set_policy(const amp::Policy& policy) { policy_ = policy; }
+
   // Parameters and buffers, detached and shared with this module.
   StateDict state_dict() const;
   // Copies values in. Everything is checked first: on Mismatch nothing has changed. The second name
@@ -49,6 +57,19 @@ class Module {
   StateMatch match_state_dict(const StateDict& given, const LoadOptions& options = {});
 
  protected:
+  // The scope of a forward(), in which the module's policy holds. Layer::forward() has one; a
+  // module with a forward() of its own begins it with one.
+  class Forward {
+   public:
+    explicit Forward(const Module& module);
+    Tensor input(const Tensor& x) const;   // floating: in the policy's type
+    Tensor output(const Tensor& y) const;  // likewise
+
+   private:
+    const amp::Policy* policy_;  // null: everything stays as it is
+    std::optional<amp::Autocast> autocast_;
+  };
+
   // `member` lives as long as the module. An undefined tensor (no bias) is passed over.
   void register_parameter(std::string name, Tensor& member);
   void register_buffer(std::string name, Tensor& member);
@@ -73,14 +94,19 @@ class Module {
 
   std::vector<Slot> slots_;
   std::vector<std::pair<std::string, Module*>> parts_;
+  std::optional<amp::Policy> policy_;
   bool training_ = true;
 };
 
-// A module of one tensor to one tensor: what Sequential chains.
+// A module of one tensor to one tensor: what Sequential chains. forward() is what one calls,
+// compute() what one writes.
 class Layer : public Module {
  public:
-  virtual Tensor forward(const Tensor& x) = 0;
+  Tensor forward(const Tensor& x);
   Tensor operator()(const Tensor& x) { return forward(x); }
+
+ protected:
+  virtual Tensor compute(const Tensor& x) = 0;
 };
 
 }  // namespace weft::nn

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "kernels/elementwise.h"
+#include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
 #include "tensor/ops/basic.h"
 #include "tensor/ops/basic_checks.h"
@@ -71,6 +72,9 @@ void require_whole(std::string_view name, const Tensor& a, double scalar) {
 }  // namespace
 
 Tensor add(const Tensor& a, const Tensor& b) {
+  if (amp::mixes(a, b)) {
+    return amp::promoted([](const Tensor& x, const Tensor& y) { return add(x, y); }, a, b);
+  }
   auto out = apply(BinaryOp::add, "add", a, b);
   if (!should_record({a, b})) return out;
   return record("add", std::move(out), {a, b},
@@ -81,6 +85,9 @@ Tensor add(const Tensor& a, const Tensor& b) {
 }
 
 Tensor sub(const Tensor& a, const Tensor& b) {
+  if (amp::mixes(a, b)) {
+    return amp::promoted([](const Tensor& x, const Tensor& y) { return sub(x, y); }, a, b);
+  }
   auto out = apply(BinaryOp::sub, "sub", a, b);
   if (!should_record({a, b})) return out;
   return record(
@@ -92,6 +99,9 @@ Tensor sub(const Tensor& a, const Tensor& b) {
 }
 
 Tensor mul(const Tensor& a, const Tensor& b) {
+  if (amp::mixes(a, b)) {
+    return amp::promoted([](const Tensor& x, const Tensor& y) { return mul(x, y); }, a, b);
+  }
   auto out = apply(BinaryOp::mul, "mul", a, b);
   if (!should_record({a, b})) return out;
   return record(
@@ -105,6 +115,9 @@ Tensor mul(const Tensor& a, const Tensor& b) {
 }
 
 Tensor div(const Tensor& a, const Tensor& b) {
+  if (amp::mixes(a, b)) {
+    return amp::promoted([](const Tensor& x, const Tensor& y) { return div(x, y); }, a, b);
+  }
   require_floating("div", a);
   auto out = apply(BinaryOp::div, "div", a, b);
   if (!should_record({a, b})) return out;
@@ -147,15 +160,18 @@ Tensor neg(const Tensor& a) {
 }
 
 Tensor exp(const Tensor& a) {
+  if (amp::casts()) return amp::wide([](const Tensor& x) { return exp(x); }, a);
   return function("exp", UnaryOp::exp, a, Keeps::output, BinaryOp::mul);
 }
 Tensor log(const Tensor& a) {
+  if (amp::casts()) return amp::wide([](const Tensor& x) { return log(x); }, a);
   return function("log", UnaryOp::log, a, Keeps::input, BinaryOp::div);
 }
 Tensor sqrt(const Tensor& a) {
   return function("sqrt", UnaryOp::sqrt, a, Keeps::output, BinaryOp::sqrt_backward);
 }
 Tensor pow(const Tensor& a, double exponent) {
+  if (amp::casts()) return amp::wide([=](const Tensor& x) { return pow(x, exponent); }, a);
   return function("pow", UnaryOp::pow, a, Keeps::input, BinaryOp::pow_backward, exponent);
 }
 Tensor tanh(const Tensor& a) {

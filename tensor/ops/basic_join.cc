@@ -1,4 +1,5 @@
 // Joining tensors along a dimension.
+#include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
 #include "tensor/ops/basic.h"
 #include "tensor/ops/basic_checks.h"
@@ -7,6 +8,11 @@ namespace weft::tensor::ops {
 
 Tensor cat(const std::vector<Tensor>& tensors, std::int64_t dim) {
   if (tensors.empty()) fail<InvalidArgument>("cat: there are no tensors");
+  if (amp::casts()) {
+    const auto alike = amp::promoted(tensors);
+    const amp::NoAutocast plain;
+    return cat(alike, dim);
+  }
   require_some("cat", tensors[0]);
   dim = wrap_dim(dim, tensors[0].dim(), "cat");
   const auto at = static_cast<std::size_t>(dim);

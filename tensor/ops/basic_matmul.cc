@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/gemm.h"
+#include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
 #include "tensor/ops/basic.h"
 #include "tensor/ops/basic_checks.h"
@@ -165,6 +166,9 @@ void check(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
+  if (amp::casts()) {
+    return amp::low([](const Tensor& x, const Tensor& y) { return matmul(x, y); }, a, b);
+  }
   check(a, b);
   if (a.dim() > 2 && b.dim() == 2) {
     // One product over all rows; the gradient of b is then one product too.

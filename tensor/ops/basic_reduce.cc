@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "kernels/elementwise.h"
+#include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
 #include "tensor/ops/basic.h"
 #include "tensor/ops/basic_checks.h"
@@ -121,6 +122,9 @@ Tensor sum_to(const Tensor& a, const Shape& shape) {
 }
 
 Tensor sum(const Tensor& a, std::vector<std::int64_t> dims, bool keep_dim) {
+  if (amp::casts()) {
+    return amp::wide([&](const Tensor& x) { return sum(x, dims, keep_dim); }, a);
+  }
   require_some("sum", a);
   const auto reduction = plan("sum", a.shape(), dims);
   auto out = reduce(AxisOp::sum, a, reduction, keep_dim);
@@ -131,6 +135,9 @@ Tensor sum(const Tensor& a, std::vector<std::int64_t> dims, bool keep_dim) {
 }
 
 Tensor mean(const Tensor& a, std::vector<std::int64_t> dims, bool keep_dim) {
+  if (amp::casts()) {
+    return amp::wide([&](const Tensor& x) { return mean(x, dims, keep_dim); }, a);
+  }
   require_floating("mean", a);
   const auto reduction = plan("mean", a.shape(), dims);
   auto out = reduce(AxisOp::mean, a, reduction, keep_dim);

@@ -1,5 +1,6 @@
 #include "kernels/attention.h"
 #include "kernels/compute_type.h"
+#include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
 #include "tensor/ops/nn.h"
 #include "tensor/ops/nn_checks.h"
@@ -8,6 +9,11 @@ namespace weft::tensor::ops {
 
 Tensor causal_attention(const Tensor& qkv_any, std::int64_t heads, double dropout,
                         Generator* generator) {
+  if (amp::casts()) {
+    return amp::low(
+        [&](const Tensor& qkv) { return causal_attention(qkv, heads, dropout, generator); },
+        qkv_any);
+  }
   require_operand("causal_attention", qkv_any);
   if (heads < 1 || qkv_any.dim() != 3 || qkv_any.size(2) == 0 ||
       qkv_any.size(2) % (3 * heads) != 0) {

@@ -2,6 +2,7 @@
 
 #include "kernels/conv.h"
 #include "kernels/pool.h"
+#include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
 #include "tensor/ops/nn.h"
 #include "tensor/ops/nn_checks.h"
@@ -73,6 +74,11 @@ Tensor empty_pooled(const Tensor& x, const kernels::Pool2d& problem, DType dtype
 
 Tensor conv2d(const Tensor& x_any, const Tensor& weight_any, const Tensor& bias_any,
               std::int64_t stride, std::int64_t padding) {
+  if (amp::casts()) {
+    return amp::low([=](const Tensor& x, const Tensor& weight,
+                        const Tensor& bias) { return conv2d(x, weight, bias, stride, padding); },
+                    x_any, weight_any, bias_any);
+  }
   const kernels::Conv2d problem = check_conv(x_any, weight_any, bias_any, stride, padding);
   const Tensor x = x_any.contiguous(), weight = weight_any.contiguous();
   const Tensor bias = contiguous_or_undefined(bias_any);

@@ -1,5 +1,6 @@
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
+#include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
 #include "tensor/ops/nn.h"
 #include "tensor/ops/nn_checks.h"
@@ -117,6 +118,11 @@ void gradient_of_weight(const LinearShape& s, const Tensor& g, const Tensor& x, 
 
 Tensor linear(const Tensor& x_any, const Tensor& weight_any, const Tensor& bias_any,
               WeightLayout layout, Activation activation) {
+  if (amp::casts()) {
+    return amp::low([=](const Tensor& x, const Tensor& weight,
+                        const Tensor& bias) { return linear(x, weight, bias, layout, activation); },
+                    x_any, weight_any, bias_any);
+  }
   const LinearShape s = check(x_any, weight_any, bias_any, layout, activation);
   const Tensor x = x_any.contiguous(), weight = weight_any.contiguous();
   const Tensor bias = contiguous_or_undefined(bias_any);

@@ -1,6 +1,7 @@
 #include "kernels/compute_type.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
+#include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
 #include "tensor/ops/nn.h"
 #include "tensor/ops/nn_checks.h"
@@ -9,6 +10,11 @@ namespace weft::tensor::ops {
 
 Tensor cross_entropy(const Tensor& logits_any, const Tensor& targets_any,
                      std::int64_t ignore_index) {
+  if (amp::casts()) {
+    return amp::wide(
+        [&](const Tensor& logits) { return cross_entropy(logits, targets_any, ignore_index); },
+        logits_any);
+  }
   require_operand("cross_entropy", logits_any);
   require_indices("cross_entropy", targets_any);
   const Shape& shape = logits_any.shape();

@@ -1,6 +1,7 @@
 #include "kernels/compute_type.h"
 #include "kernels/layer_norm.h"
 #include "kernels/softmax.h"
+#include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
 #include "tensor/ops/nn.h"
 #include "tensor/ops/nn_checks.h"
@@ -33,6 +34,9 @@ Tensor softmax_over_last(const Tensor& x, kernels::SoftmaxKind kind) {
 
 Tensor softmax_over(const Tensor& x, std::int64_t dim, kernels::SoftmaxKind kind,
                     std::string_view operation) {
+  if (amp::casts()) {
+    return amp::wide([=](const Tensor& w) { return softmax_over(w, dim, kind, operation); }, x);
+  }
   require_operand(operation, x);
   const std::int64_t dims = x.dim();
   if (dims == 0 || dim < -dims || dim >= dims) {
@@ -48,6 +52,11 @@ Tensor softmax_over(const Tensor& x, std::int64_t dim, kernels::SoftmaxKind kind
 
 Tensor layer_norm(const Tensor& x_any, const Tensor& weight_any, const Tensor& bias_any,
                   double epsilon) {
+  if (amp::casts()) {
+    return amp::wide([=](const Tensor& x, const Tensor& weight,
+                         const Tensor& bias) { return layer_norm(x, weight, bias, epsilon); },
+                     x_any, weight_any, bias_any);
+  }
   require_operand("layer_norm", x_any);
   if (x_any.dim() < 1 || x_any.size(-1) == 0) {
     fail<InvalidArgument>("layer_norm: x of shape {}; expected (..., columns) with columns > 0",

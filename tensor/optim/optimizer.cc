@@ -1,5 +1,6 @@
 #include "tensor/optim/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <unordered_set>
@@ -68,16 +69,21 @@ Optimizer::Optimizer(std::vector<ParameterGroup> groups, std::vector<std::string
   if (names.empty()) fail<InvalidArgument>("Optimizer: there is no parameter to optimize");
 }
 
-void Optimizer::step(double gradient_scale) {
+bool Optimizer::step(double gradient_scale) {
   NoGrad no_grad;
+  if (gate_ && !gate_(*this)) return false;
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     std::map<std::int64_t, std::vector<Update>> by_step;  // one entry, but for unused parameters
     for (auto& state : states_[g]) {
       const auto gradient = state.parameter.grad();
       if (gradient.defined()) by_step[++state.steps()].push_back({&state, gradient.contiguous()});
     }
-    for (const auto& [steps, updates] : by_step) update(updates, groups_[g], gradient_scale);
+    for (const auto& [steps, updates] : by_step) {
+      update(updates, groups_[g], gradient_scale);
+      for (const auto& [state, gradient] : updates) state->parameter.storage()->mark_written();
+    }
   }
+  return true;
 }
 
 void Optimizer::zero_grad() {
@@ -125,7 +131,22 @@ nn::StateMatch Optimizer::match_state_dict(const StateDict& given, const nn::Loa
                      name, tensor.item());
     }
   }
-  return nn::StateMatch(state_dict(), given, options);
+  // Saved under another precision: a master that has no counterpart here is the parameter's own
+  // value in full; one that is missing is made from the parameter, whatever was loaded into that.
+  StateDict expected = state_dict(), found = given;
+  const bool has_masters = std::any_of(given.begin(), given.end(), [](const NamedTensor& entry) {
+    return entry.name.ends_with(".master");
+  });
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    for (std::size_t i = 0; i < states_[g].size(); ++i) {
+      const auto& state = states_[g][i];
+      const NamedTensor parameter{groups_[g].parameters[i].name + ".master",
+                                  state.parameter.detach()};
+      if (has_masters && !state.master.defined()) expected.push_back(parameter);
+      if (!has_masters && state.master.defined()) found.push_back(parameter);
+    }
+  }
+  return nn::StateMatch(expected, found, options);
 }
 
 nn::LoadReport Optimizer::load_state_dict(const StateDict& given, const nn::LoadOptions& options) {

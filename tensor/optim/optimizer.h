@@ -6,6 +6,7 @@
 // Parameters are contiguous leaves, f64, f32, f16 or bf16, else InvalidArgument by name.
 #pragma once
 
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -33,8 +34,13 @@ class Optimizer {
   Optimizer& operator=(const Optimizer&) = delete;
 
   // Every gradient is multiplied by `gradient_scale` on its way in (clipping or unscaling without a
-  // pass of its own).
-  void step(double gradient_scale = 1.0);
+  // pass of its own). False where the gate said no: then nothing has changed, counts of steps
+  // included.
+  bool step(double gradient_scale = 1.0);
+  // Asked at the start of every step(), with the gradients still to be touched (a loss scale takes
+  // itself out there): false skips the step. Empty: none.
+  using Gate = std::function<bool(Optimizer& optimizer)>;
+  void set_gate(Gate gate) { gate_ = std::move(gate); }
   void zero_grad();
   double learning_rate() const;         // of the first group
   void set_learning_rate(double rate);  // of every group; InvalidArgument below 0 or not finite
@@ -42,7 +48,9 @@ class Optimizer {
   std::vector<Tensor> parameters() const;
 
   // "<parameter>.exp_avg" and so on, "<parameter>.step"; shared with this optimizer. Learning rates
-  // and other settings are not state: they belong to the run's configuration.
+  // and other settings are not state: they belong to the run's configuration. State that was saved
+  // under another precision loads too, after the model: masters go into parameters and come from
+  // them.
   StateDict state_dict() const;
   nn::LoadReport load_state_dict(const StateDict& given, const nn::LoadOptions& options = {});
   nn::StateMatch match_state_dict(const StateDict& given, const nn::LoadOptions& options = {});
@@ -70,6 +78,7 @@ class Optimizer {
   std::vector<ParameterGroup> groups_;
   std::vector<std::string_view> slot_names_;
   std::vector<std::vector<State>> states_;  // as groups_
+  Gate gate_;
 };
 
 }  // namespace weft::optim

@@ -1,6 +1,7 @@
 // Operations in flight together, point to point, and sub-groups.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <deque>
 #include <future>
@@ -174,6 +175,27 @@ TEST_P(Overlap, TrafficIsCounted) {
     EXPECT_EQ(after.bytes_received - before.bytes_received, world.rank() == 1 ? 4000u : 0u);
     EXPECT_EQ(after.operations - before.operations, 1u);
   });
+}
+
+// Of a collective: messages count at both ends, what is moved in shared memory counts once.
+TEST_P(Overlap, TrafficOfCollectivesIsCounted) {
+  const bool messages = GetParam().name.find("tcp") != std::string::npos;
+  std::array<std::uint64_t, 2> moved{};
+  testing::expect_world(GetParam(), 2, [&](Communicator& world) {
+    constexpr std::size_t kCount = 1 << 18;
+    auto memory = world.allocate_symmetric(Bytes(kCount * 4));
+    const std::span<float> data(reinterpret_cast<float*>(memory.data()), kCount);
+    const auto before = world.traffic();
+    for (int k = 0; k < 3; ++k) world.all_reduce(data);
+    const auto after = world.traffic();
+    EXPECT_EQ(after.operations - before.operations, 3u);
+    EXPECT_GT(after.bytes_sent, before.bytes_sent);
+    EXPECT_GT(after.bytes_received, before.bytes_received);
+    moved[static_cast<std::size_t>(world.rank())] =
+        after.bytes_sent - before.bytes_sent + after.bytes_received - before.bytes_received;
+    world.barrier();
+  });
+  EXPECT_EQ(moved[0] + moved[1], 3u * (1u << 20) * (messages ? 4u : 2u));
 }
 
 INSTANTIATE_TEST_SUITE_P(Transports, Overlap,

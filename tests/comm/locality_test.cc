@@ -19,7 +19,7 @@ using ::testing::ElementsAre;
 using ::testing::EndsWith;
 
 Locality at(const std::string& key, int package = -1, int numa = -1, int l3 = -1) {
-  return {key, "node", package, numa, l3};
+  return {key, "node", package, numa, l3, 2};
 }
 
 TEST(HostMapOfLocalities, HostsComeInTheOrderOfTheirLowestRanks) {
@@ -58,7 +58,7 @@ TEST(HostMapOfLocalities, IsSaneWhereNothingIsKnown) {
 }
 
 TEST(Locality, ComesBackFromJson) {
-  const Locality place{"key", "node7", 1, 3, 5};
+  const Locality place{"key", "node7", 1, 3, 5, 16};
   const auto text = nlohmann::json(place).dump();
   EXPECT_EQ(nlohmann::json::parse(text).get<Locality>(), place);
 }
@@ -95,6 +95,7 @@ TEST(Locality, OfThisProcessIsStable) {
   EXPECT_FALSE(first.host.empty());
   EXPECT_THAT(first.key, EndsWith(fmt::format("/{}", geteuid())));
   EXPECT_GE(first.package, -1);
+  EXPECT_GE(first.cpus, 1);
 }
 
 TEST(Locality, TheKeyCanBeSet) {

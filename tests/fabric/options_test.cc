@@ -41,12 +41,14 @@ TEST(FabricOptionsTest, DefaultsAreOneCpuRankInFullPrecision) {
   EXPECT_EQ(settings.devices, "1");
   EXPECT_EQ(settings.num_nodes, 1);
   EXPECT_EQ(settings.precision, "32-true");
-  EXPECT_EQ(settings.dtype, DType::f32);
+  EXPECT_EQ(settings.policy.parameters, DType::f32);
+  EXPECT_FALSE(settings.policy.compute || settings.grad_scaler);
 }
 
 TEST(FabricOptionsTest, AliasesAreResolved) {
   EXPECT_EQ(resolve({.precision = "64"}).precision, "64-true");
-  EXPECT_EQ(resolve({.precision = "64"}).dtype, DType::f64);
+  EXPECT_EQ(resolve({.precision = "64"}).policy.parameters, DType::f64);
+  EXPECT_EQ(resolve({.precision = "bf16"}).precision, "bf16-mixed");
   EXPECT_EQ(resolve({.strategy = "dp"}).strategy, "ddp");
 }
 
@@ -67,6 +69,28 @@ TEST(FabricOptionsTest, CodeAndCommandLineInConflictNameBoth) {
               HasSubstr("conflicts with the value 3"));
 }
 
+TEST(FabricOptionsTest, PrecisionsAgreeUnderAnyOfTheirNames) {
+  const CliValue precision("WEFT_PRECISION", "bf16-mixed");
+  EXPECT_EQ(resolve({}).precision, "bf16-mixed");
+  EXPECT_EQ(resolve({.precision = "bf16"}).precision, "bf16-mixed");
+  const auto message = message_of<InvalidArgument>({.precision = "16-true"});
+  EXPECT_THAT(message, HasSubstr("precision=16-true"));
+  EXPECT_THAT(message, HasSubstr("conflicts with the value bf16-mixed"));
+}
+
+TEST(FabricOptionsTest, OnlySixteenMixedScalesItsLoss) {
+  EXPECT_EQ(resolve({.precision = "16"}).precision, "bf16-mixed");
+  EXPECT_EQ(resolve({.precision = "16"}).warnings.size(), 1u);
+  const auto settings = resolve({.precision = "16", .grad_scaler = {{.initial_scale = 8}}});
+  EXPECT_EQ(settings.precision, "16-mixed");
+  EXPECT_EQ(settings.policy.compute, DType::f16);
+  EXPECT_EQ(settings.grad_scaler->initial_scale, 8);
+  EXPECT_TRUE(settings.warnings.empty());
+  const amp::GradScalerOptions scaler;
+  EXPECT_THAT(message_of<InvalidArgument>({.precision = "bf16-mixed", .grad_scaler = scaler}),
+              HasSubstr("only 16-mixed"));
+}
+
 TEST(FabricOptionsTest, NonsenseNamesTheChoices) {
   EXPECT_THAT(message_of<InvalidArgument>({.strategy = "dpp"}),
               HasSubstr("ddp_find_unused_parameters_true"));
@@ -75,13 +99,13 @@ TEST(FabricOptionsTest, NonsenseNamesTheChoices) {
   EXPECT_THAT(message_of<InvalidArgument>({.num_nodes = 0}), HasSubstr("at least 1"));
   EXPECT_THAT(message_of<InvalidArgument>({.grad_compression = "int4"}),
               HasSubstr("none, fp16, bf16, int8"));
+  EXPECT_THAT(message_of<InvalidArgument>({.precision = ""}), HasSubstr("16, bf16, 32, 64"));
   const CliValue nodes("WEFT_NUM_NODES", "two");
   EXPECT_THAT(message_of<InvalidArgument>({}), HasSubstr("WEFT_NUM_NODES='two'"));
 }
 
 TEST(FabricOptionsTest, WhatIsNotThereYetSaysSo) {
   EXPECT_THAT(message_of<Unsupported>({.strategy = "fsdp"}), HasSubstr("'ddp'"));
-  EXPECT_THAT(message_of<Unsupported>({.precision = "bf16"}), HasSubstr("'32-true'"));
   EXPECT_THAT(message_of<Unsupported>({.accelerator = "tpu"}), HasSubstr("accelerator='cpu'"));
 }
 

@@ -1,11 +1,11 @@
 // The CUDA backend where there is a device; how politely it declines where there is none.
-#include "kernels/cuda.h"
-
 #include <gtest/gtest.h>
 
 #include <bit>
 
 #include "kernels/base/error.h"
+#include "kernels/cuda/cast.h"
+#include "kernels/cuda/runtime.h"
 #include "tests/kernels/values.h"
 
 namespace weft::kernels {

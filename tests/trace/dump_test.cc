@@ -72,7 +72,14 @@ TEST(FlightRecorder, SurvivorsOfAKilledRankDump) {
       EXPECT_GT(operation.steps, 0);
       EXPECT_EQ(operation.state == State::complete, operation.steps_done == operation.steps);
     }
-    EXPECT_EQ(world.operations.back().state, State::failed);
+    // Rank 1 dies before its 30th: the others are in that one, or in the end of the one before, or
+    // hear of it between the two.
+    const auto& last = world.operations.back();
+    EXPECT_LE(last.sequence, 30);
+    EXPECT_THAT(last.state, AnyOf(State::failed, State::complete));
+    if (last.state == State::complete) {
+      EXPECT_EQ(last.sequence, 29);
+    }
   }
   EXPECT_TRUE(directory.files("flight.1.").empty()) << "nobody writes after SIGKILL";
 }

@@ -1,23 +1,12 @@
-// The host's half of the CUDA backend. Compiled by the C++ compiler: nvcc sees device code alone,
-// and none of the libraries that the rest of weft stands on.
+#include "kernels/cuda/runtime.h"
+
 #include <cuda_runtime_api.h>
 
 #include "kernels/base/error.h"
-#include "kernels/cuda.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/status.h"
 
 namespace weft::kernels::cuda {
 namespace {
-
-void check(int code, const char* operation) {
-  const auto status = static_cast<cudaError_t>(code);
-  if (status == cudaSuccess) return;
-  if (status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver) {
-    fail<Unsupported>("{}: {}.", operation, cudaGetErrorString(status));
-  }
-  fail<IoError>("{} failed: {} ({}).", operation, cudaGetErrorString(status),
-                cudaGetErrorName(status));
-}
 
 // A missing driver, and one older than this runtime, are no devices rather than errors.
 cudaError_t query(int* count) {
@@ -61,17 +50,6 @@ DeviceInfo device_info(int index) {
   info.minor = properties.minor;
   info.memory = Bytes(static_cast<std::int64_t>(properties.totalGlobalMem));
   return info;
-}
-
-void cast_from_f32(void* to, DType to_type, const float* from, Elems count, double scale,
-                   Stream stream) {
-  if (!is_half(to_type)) {
-    fail<InvalidArgument>("CUDA cast: expected f16 or bf16 as the type to cast to, found {}.",
-                          name_of(to_type));
-  }
-  if (count.value <= 0) return;
-  const auto launch = to_type == DType::f16 ? launch_cast_to_half : launch_cast_to_bfloat16;
-  check(launch(to, from, count.value, static_cast<float>(scale), stream), "the CUDA cast kernel");
 }
 
 void* allocate(Bytes bytes) {

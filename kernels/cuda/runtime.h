@@ -1,11 +1,12 @@
-// The CUDA backend's entry points: kernels/cuda/*.cu where it is built, else kernels/no_cuda.cc
-// with the same names. Nothing here needs a driver to link, start, or ask.
+// The CUDA runtime for the floors above: devices, memory and copies, without CUDA's headers.
+// kernels/cuda/runtime.cc where the backend is built, else kernels/no_cuda/runtime.cc with the same
+// names. Nothing here needs a driver to link, start, or ask how many devices there are.
 #pragma once
 
 #include <string>
 
-#include "kernels/base/dtype.h"
 #include "kernels/base/units.h"
+#include "kernels/cuda/stream.h"
 
 namespace weft::kernels::cuda {
 
@@ -21,15 +22,6 @@ struct DeviceInfo {
 };
 // InvalidArgument for an index outside 0 .. device_count() - 1.
 DeviceInfo device_info(int index);
-
-// A cudaStream_t; nullptr is the default stream.
-using Stream = void*;
-
-// to[i] = from[i] * scale, rounded to nearest even, bit for bit what kernels::cast does. Device
-// pointers on the current device, aligned to their elements; to_type is f16 or bf16. Queued on
-// `stream`. Unsupported where there is no device.
-void cast_from_f32(void* to, DType to_type, const float* from, Elems count, double scale = 1.0,
-                   Stream stream = nullptr);
 
 // Device memory and copies for callers without CUDA headers. Errors as Unsupported (no device) or
 // IoError, naming the call. copy_* wait until the copy is done, and for the default stream before.
