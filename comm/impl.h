@@ -73,7 +73,7 @@ struct Communicator::Impl {
   Planner planner;
   std::string name = "world";  // the same on all ranks, no other communicator's; keys splits
   std::uint32_t splits = 0;
-  std::shared_ptr<shm::Host> host;  // null where no memory is shared
+  std::shared_ptr<shm::Host> host;         // null where no memory is shared
   std::unique_ptr<CudaCommunicator> cuda;  // once it was asked for
   int exceptions_at_birth;
   std::atomic<bool> aborted{false};  // by this rank

@@ -28,7 +28,8 @@ std::vector<Offer> exchange(Communicator::Impl& base, Offer& mine, const Deed& d
   }
   std::vector<Offer> all(static_cast<std::size_t>(base.size));
   const Elems each(sizeof(Offer));
-  base.run(base.all_gather({&mine, each, DType::u8}, {all.data(), each * base.size, DType::u8}, {}));
+  base.run(
+      base.all_gather({&mine, each, DType::u8}, {all.data(), each * base.size, DType::u8}, {}));
   return all;
 }
 

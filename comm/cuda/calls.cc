@@ -46,8 +46,8 @@ std::shared_ptr<Work::State> make_state(const std::shared_ptr<StreamOrder>& orde
 
 }  // namespace
 
-void CudaCommunicator::Impl::check_buffer(const char* operation, const char* name,
-                                          const void* data, Bytes bytes) const {
+void CudaCommunicator::Impl::check_buffer(const char* operation, const char* name, const void* data,
+                                          Bytes bytes) const {
   if (data == nullptr || bytes.value == 0) return;
   const cuda::PointerInfo info = cuda::pointer_info(data);
   const char* what = nullptr;
@@ -106,9 +106,10 @@ Work CudaCommunicator::Impl::start(const Request& request, Stream stream) {
   base.engine->throw_if_failed();
   const char* const operation = name_of(request.call.collective);
   if (request.call.wire) {
-    fail<Unsupported>("rank {}: {} on CUDA memory: wire compression is for host memory; cast the "
-                      "buffer instead, or leave wire out",
-                      base.rank, operation);
+    fail<Unsupported>(
+        "rank {}: {} on CUDA memory: wire compression is for host memory; cast the "
+        "buffer instead, or leave wire out",
+        base.rank, operation);
   }
   const Extent extent = extent_of(request, base.size);
   check_buffer(operation, "input", request.buffers.input, extent.input);

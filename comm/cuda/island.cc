@@ -143,8 +143,7 @@ void Island::run_program(const IslandCall& call, const FrameTag& tag, const cuda
   const bool gathers = what.collective == Collective::all_gather ||
                        what.collective == Collective::gather ||
                        what.collective == Collective::all_to_all;
-  kernel.input_post =
-      group_->post(kernel.input, !one_block && scatters ? call.wide_bytes : narrow);
+  kernel.input_post = group_->post(kernel.input, !one_block && scatters ? call.wide_bytes : narrow);
   kernel.output_post =
       group_->post(kernel.output, !one_block && gathers ? call.wide_bytes : narrow);
   say(tag, kernel.tag);

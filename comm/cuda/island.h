@@ -17,7 +17,7 @@
 namespace weft::comm {
 
 struct IslandCall {
-  Call call;        // root: a member
+  Call call;  // root: a member
   Bytes wide_bytes;
   Elems block;
   Buffers buffers;
@@ -44,9 +44,8 @@ class Island {
  private:
   void run_small(const IslandCall& call, const FrameTag& tag, const kernels::cuda::Finish& finish,
                  kernels::cuda::Stream stream);
-  void run_program(const IslandCall& call, const FrameTag& tag,
-                   const kernels::cuda::Finish& finish, kernels::cuda::Stream stream,
-                   bool capturing);
+  void run_program(const IslandCall& call, const FrameTag& tag, const kernels::cuda::Finish& finish,
+                   kernels::cuda::Stream stream, bool capturing);
 
   std::shared_ptr<cuda_ipc::Group> group_;
   FinishWords words_;

@@ -1,4 +1,5 @@
-// How ranks come to do collectives on CUDA memory: who shares it with whom, and how the others talk.
+// How ranks come to do collectives on CUDA memory: who shares it with whom, and how the others
+// talk.
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -90,8 +91,8 @@ std::string obstacle(const Communicator::Impl& base, const std::vector<int>& ran
     return "the ranks of a host talk over TCP, and so know too little of each other";
   }
   if (ranks.size() > static_cast<std::size_t>(cuda::kMembersMax)) {
-    return fmt::format("{} ranks are on one host, and at most {} share device memory",
-                       ranks.size(), cuda::kMembersMax);
+    return fmt::format("{} ranks are on one host, and at most {} share device memory", ranks.size(),
+                       cuda::kMembersMax);
   }
   return {};
 }
@@ -165,9 +166,9 @@ CudaCommunicator& Communicator::cuda(int device, int lanes) {
     made->means = joined.group->in_one_process() ? "threads of one process" : "CUDA IPC";
     made->island = std::make_unique<Island>(joined.group, lanes_of_all, base.settings.algorithm,
                                             base.settings.tuning);
-    made->watch = std::make_unique<CudaWatch>(
-        *made->island, *base.engine, *base.supervisor,
-        base.size == 1 ? nullptr : presence_of(base), base.settings.engine.operation_timeout);
+    made->watch = std::make_unique<CudaWatch>(*made->island, *base.engine, *base.supervisor,
+                                              base.size == 1 ? nullptr : presence_of(base),
+                                              base.settings.engine.operation_timeout);
   }
   if (!one_host || !joined.group) {
     const bool equal = joined.group && !one_host && hosts_are_equal(*base.settings.hosts);
@@ -183,9 +184,10 @@ CudaCommunicator& Communicator::cuda(int device, int lanes) {
     const std::string reason = one_host ? joined.why_not : "the ranks are on several hosts";
     made->means = "host memory: " + reason;
     if (one_host && base.rank == 0) {
-      spdlog::warn("collectives on CUDA memory go through host memory, since ranks cannot share "
-                   "that of their devices: {}",
-                   reason);
+      spdlog::warn(
+          "collectives on CUDA memory go through host memory, since ranks cannot share "
+          "that of their devices: {}",
+          reason);
     }
     if (made->watch) made->watch->watch_graphs();
     made->staged = std::make_unique<Staged>(base, device, std::move(*links), made->island.get(),

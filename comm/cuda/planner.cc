@@ -72,8 +72,8 @@ CudaChoice CudaPlanner::choose(Collective collective, int root, Bytes bytes, Byt
   std::string_view name = wish(problem, algorithm);
   const auto most = std::min(static_cast<std::int64_t>(group_.layout().small_bytes),
                              static_cast<std::int64_t>(tuning_->cuda_small_bytes));
-  const bool small = may_be_small(collective) && contribution.value <= most &&
-                     (name.empty() || name == "direct");
+  const bool small =
+      may_be_small(collective) && contribution.value <= most && (name.empty() || name == "direct");
   if (small) return {index_of("direct"), true};
   if (name.empty()) name = choose_on_cuda(problem, bytes, *tuning_);
   return {index_of(name), false};
@@ -92,8 +92,8 @@ std::unique_ptr<CudaPlan> CudaPlanner::make(const Problem& problem,
   plan->everywhere = encode_for_cuda(lower(world, Reach::everything), group_.self());
   constexpr std::int64_t kAlign = 128;  // each chunk of scratch needs as much at least
   for (const CudaProgram* program : {&plan->by_scratch, &plan->everywhere}) {
-    if (program->scratch_chunks * kAlign <= static_cast<std::int64_t>(
-                                                group_.layout().scratch_bytes)) {
+    if (program->scratch_chunks * kAlign <=
+        static_cast<std::int64_t>(group_.layout().scratch_bytes)) {
       continue;
     }
     fail<InvalidArgument>(
@@ -110,8 +110,8 @@ const CudaPlan& CudaPlanner::plan(Collective collective, int root, std::uint8_t 
   const std::lock_guard lock(mutex_);
   std::unique_ptr<CudaPlan>& plan = plans_[{collective, whose, algorithm}];
   if (!plan) {
-    auto made = make({collective, group_.self(), group_.size(), whose},
-                     algorithms()[algorithm].name);
+    auto made =
+        make({collective, group_.self(), group_.size(), whose}, algorithms()[algorithm].name);
     made->scratch_program = upload(made->by_scratch, capturing);
     made->everywhere_program = upload(made->everywhere, capturing);
     plan = std::move(made);

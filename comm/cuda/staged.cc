@@ -70,7 +70,7 @@ Staged::Lane& Staged::lane_of(bool sends, int peer) {
   const std::lock_guard lock(mutex_);
   auto& lane = lanes_[{sends, peer}];
   if (!lane) {
-    lane = std::make_unique<Lane>(device_);
+    lane = std::make_unique<Lane>(device_, peer < 0 && island_ != nullptr);
     lane->thread = std::thread([this, mine = lane.get()] { main(*mine); });
   }
   return *lane;

@@ -11,14 +11,13 @@
 // Two tiles are under way at a time. All ranks queue the kernels of a host in the same order.
 #pragma once
 
-#include <chrono>
-#include <condition_variable>
-#include <deque>
+#include <atomic>
 #include <exception>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <thread>
+#include <utility>
 
 #include "comm/cuda/island.h"
 #include "comm/cuda/order.h"
@@ -79,7 +78,7 @@ class Staged {
   kernels::cuda::Desk* desk_;  // its abort lets go of streams that wait
 
   std::mutex mutex_;
-  bool hopeless_ = false;
+  std::atomic<bool> hopeless_{false};
   bool closing_ = false;
   std::map<std::pair<bool, int>, std::unique_ptr<Lane>> lanes_;  // collectives: {false, -1}
 };

@@ -26,14 +26,27 @@ struct Staged::Job {
   int output_blocks(int size) const;
 };
 
+// Of all blocks of a tile together.
+inline constexpr std::int64_t kTileBytes = 4 << 20;
+
+// Memory is taken once and for all: to free some waits for all kernels of the device, which may
+// wait for this rank's.
 struct Staged::Lane {
-  explicit Lane(int device) : stream(device) {}
+  // shards: device memory is needed, too, for tiles that are reduced inside the host.
+  Lane(int device, bool with_shards) : stream(device) {
+    constexpr Bytes kRoom(kTileBytes + (64 << 10));  // a tile has an element of each block at least
+    for (auto* side : {&inputs, &outputs}) {
+      for (auto& memory : *side) memory = kernels::cuda::PinnedMemory(kRoom);
+    }
+    for (auto& shard : shards) {
+      if (with_shards) shard = cuda_ipc::SharedMemory(device, kRoom, false).mapping();
+    }
+  }
 
   kernels::cuda::OwnedStream stream;
   std::array<kernels::cuda::PinnedMemory, 2> inputs;  // tiles, by turn
   std::array<kernels::cuda::PinnedMemory, 2> outputs;
-  std::array<std::shared_ptr<std::byte>, 2> shards;  // device memory
-  std::array<Bytes, 2> shard_bytes{};
+  std::array<cuda_ipc::Mapping, 2> shards;
   std::array<kernels::cuda::Finish, 2> marks{};
 
   std::condition_variable changed;

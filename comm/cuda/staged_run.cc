@@ -12,15 +12,10 @@ namespace cuda = kernels::cuda;
 
 namespace {
 
-constexpr std::int64_t kTileBytes = 4 << 20;  // of all blocks together
 constexpr std::chrono::microseconds kPause{50};
 
 std::byte* bytes_at(const void* data, Bytes offset) {
   return static_cast<std::byte*>(const_cast<void*>(data)) + offset.value;
-}
-
-void make_room(cuda::PinnedMemory& memory, Bytes bytes) {
-  if (memory.size() < bytes) memory = cuda::PinnedMemory(bytes);
 }
 
 }  // namespace
@@ -67,7 +62,8 @@ void Staged::run(Lane& lane, Job& job) {
   mark(lane, 0);
   wait_device(lane, 0);
   // Kernels that went wrong end as others do: their watch is about to say why.
-  while (island_ != nullptr && __atomic_load_n(&island_->group().desk().trouble, __ATOMIC_ACQUIRE)) {
+  while (island_ != nullptr &&
+         __atomic_load_n(&island_->group().desk().trouble, __ATOMIC_ACQUIRE)) {
     if (gives_up()) fail<Aborted>("the communicator has failed");
     std::this_thread::sleep_for(kPause);
   }
@@ -75,11 +71,10 @@ void Staged::run(Lane& lane, Job& job) {
 
 void Staged::copy_out(Lane& lane, const Job& job, const Tile& tile, int turn) {
   // A broadcast's buffer is its input where it comes from, and its output elsewhere.
-  const bool receives = job.request.call.collective == Collective::broadcast &&
-                        base_.rank != job.request.call.root;
+  const bool receives =
+      job.request.call.collective == Collective::broadcast && base_.rank != job.request.call.root;
   const int blocks = receives ? 0 : job.input_blocks(base_.size);
-  auto& memory = lane.inputs[static_cast<std::size_t>(turn)];
-  make_room(memory, job.block_bytes(tile.count) * std::max(blocks, 1));
+  const auto& memory = lane.inputs[static_cast<std::size_t>(turn)];
   for (int b = 0; b < blocks; ++b) {
     const Elems from = job.request.input_block * b + tile.begin;
     cuda::copy_async(memory.data() + (job.block_bytes(tile.count) * b).value,
@@ -89,8 +84,8 @@ void Staged::copy_out(Lane& lane, const Job& job, const Tile& tile, int turn) {
 }
 
 void Staged::copy_in(Lane& lane, const Job& job, const Tile& tile, int turn) {
-  const bool gave = job.request.call.collective == Collective::broadcast &&
-                    base_.rank == job.request.call.root;
+  const bool gave =
+      job.request.call.collective == Collective::broadcast && base_.rank == job.request.call.root;
   const int blocks = gave ? 0 : job.output_blocks(base_.size);
   const bool one_buffer = job.request.call.collective == Collective::broadcast;
   const auto& memory = (one_buffer ? lane.inputs : lane.outputs)[static_cast<std::size_t>(turn)];
@@ -106,12 +101,10 @@ void Staged::copy_in(Lane& lane, const Job& job, const Tile& tile, int turn) {
 Work Staged::collective(Lane& lane, const Job& job, const Tile& tile, int turn) {
   const Call& call = job.request.call;
   const auto k = static_cast<std::size_t>(turn);
-  make_room(lane.outputs[k],
-            job.block_bytes(tile.count) * std::max(job.output_blocks(base_.size), 1));
   const ConstView input(lane.inputs[k].data(),
                         tile.count * std::max(job.input_blocks(base_.size), 1), call.dtype);
-  const View output(lane.outputs[k].data(),
-                    tile.count * std::max(job.output_blocks(base_.size), 1), call.dtype);
+  const View output(lane.outputs[k].data(), tile.count * std::max(job.output_blocks(base_.size), 1),
+                    call.dtype);
   const View buffer(lane.inputs[k].data(), tile.count, call.dtype);
   const CallOptions options{job.request.algorithm};
   switch (call.collective) {
@@ -148,7 +141,8 @@ void Staged::run_tiles(Lane& lane, Job& job, Elems begin) {
   // The same on all ranks, also where a root alone has the wide buffer.
   const bool one_block = job.request.wide_bytes == job.block_bytes(block);
   const std::int64_t wide = one_block || job.is_message ? blocks : base_.size;
-  const Elems most(std::max<std::int64_t>(kTileBytes / (job.block_bytes(Elems(1)).value * wide), 1));
+  const Elems most(
+      std::max<std::int64_t>(kTileBytes / (job.block_bytes(Elems(1)).value * wide), 1));
   const auto tile_at = [&](Elems at) { return Tile{at, std::min(most, block - at)}; };
   int turn = 0;
   Tile tile = tile_at(begin);
@@ -181,12 +175,6 @@ void Staged::run_inside_first(Lane& lane, Job& job) {
   const std::int64_t tiles = (shares + most - 1) / most;
   const bool averages = request.call.op == ReduceOp::avg;
   const ReduceOp op = averages ? ReduceOp::sum : request.call.op;
-  for (std::size_t k = 0; k < 2 && tiles > 0; ++k) {
-    const Bytes bytes(element * std::min(most, shares));
-    if (lane.shard_bytes[k] >= bytes) continue;
-    lane.shards[k] = cuda_ipc::SharedMemory(device_, bytes, false).mapping();
-    lane.shard_bytes[k] = bytes;
-  }
   const auto share_of = [&](std::int64_t tile) {
     return Elems(std::min(most, shares - tile * most));
   };
@@ -208,7 +196,6 @@ void Staged::run_inside_first(Lane& lane, Job& job) {
     const auto k = static_cast<std::size_t>(tile % 2);
     const Bytes bytes(share_of(tile).value * element);
     inside(Collective::reduce_scatter, tile, at(request.buffers.input, tile), lane.shards[k].get());
-    make_room(lane.inputs[k], bytes);
     cuda::copy_async(lane.inputs[k].data(), lane.shards[k].get(), bytes, lane.stream.get());
     mark(lane, static_cast<int>(k));
   };

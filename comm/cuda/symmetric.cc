@@ -40,8 +40,9 @@ std::vector<std::uint16_t> retired_by_all(const Offer& mine, const std::vector<O
 SymmetricMemory CudaCommunicator::allocate_symmetric(Bytes bytes) {
   Communicator::Impl& base = impl_->base;
   if (bytes.value < 0) {
-    fail<InvalidArgument>("rank {}: allocate_symmetric on CUDA memory: {} bytes, expected 0 or more",
-                          base.rank, bytes.value);
+    fail<InvalidArgument>(
+        "rank {}: allocate_symmetric on CUDA memory: {} bytes, expected 0 or more", base.rank,
+        bytes.value);
   }
   // Members of an island that is not all ranks address its memory no more than anybody else's.
   cuda_ipc::Group* const group = impl_->staged ? nullptr : &impl_->island->group();
@@ -77,7 +78,12 @@ SymmetricMemory CudaCommunicator::allocate_symmetric(Bytes bytes) {
     }
   });
   if (group == nullptr) return {memory->mapping(), bytes};
-  for (const std::uint16_t number : gone) group->forget(number);
+  if (!gone.empty()) {
+    // Freeing waits for all kernels of the device, and those of threads that go on wait for this
+    // rank's: nobody goes on before all have freed.
+    for (const std::uint16_t number : gone) group->forget(number);
+    agree(base, what, mine, [](Offer&) {});
+  }
   const std::uint16_t number = group->add(std::move(mappings), bytes);
   cuda_ipc::Mapping own = memory->mapping();
   std::byte* const data = own.get();

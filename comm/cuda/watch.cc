@@ -1,8 +1,8 @@
 #include "comm/cuda/watch.h"
 
 #include <algorithm>
-#include <bit>
 #include <array>
+#include <bit>
 
 namespace weft::comm {
 
@@ -177,7 +177,8 @@ Trouble CudaWatch::mismatch(const cuda::Desk& desk) const {
     ours += fmt::format(" (algorithm {})", algorithm_name(our_tag.algorithm));
     theirs += fmt::format(" (algorithm {})", algorithm_name(their_tag.algorithm));
   }
-  return {ErrorCode::mismatch, -1,
+  return {ErrorCode::mismatch,
+          -1,
           fmt::format("ranks disagree on CUDA memory: rank {} calls {}; rank {} calls {}; all "
                       "ranks must make the same calls in the same order",
                       std::min(here, there), here < there ? ours : theirs, std::max(here, there),
@@ -219,9 +220,7 @@ void CudaWatch::look_at_times() {
           operation});
 }
 
-void CudaWatch::settle(const Trouble& trouble) {
-  engine_.fail(supervisor_.settle(trouble));
-}
+void CudaWatch::settle(const Trouble& trouble) { engine_.fail(supervisor_.settle(trouble)); }
 
 std::string CudaWatch::name_of(const Pending& pending) const {
   FrameTag tag = pending.tag;
@@ -250,9 +249,10 @@ void CudaWatch::complete_finished() {
 std::exception_ptr CudaWatch::failure(const Pending& pending) const {
   try {
     engine_.throw_if_failed();
-    fail<Aborted>("rank {} destroyed its communicator while an operation on CUDA memory was under "
-                  "way; wait for operations before that",
-                  supervisor_.name_of(supervisor_.rank()));
+    fail<Aborted>(
+        "rank {} destroyed its communicator while an operation on CUDA memory was under "
+        "way; wait for operations before that",
+        supervisor_.name_of(supervisor_.rank()));
   } catch (const Error& error) {
     const std::string text = error.what();
     if (text.find(", during ") != std::string::npos) return std::current_exception();

@@ -78,9 +78,9 @@ class Encoder {
                            static_cast<std::uint8_t>(step.targets.size()),
                            static_cast<std::int32_t>(program_.operands.size()),
                            place};
-    WEFT_ASSERT(step.sources.size() <= cuda::kMembersMax &&
-                    step.targets.size() <= cuda::kMembersMax,
-                "a move has at most one source and one target a rank");
+    WEFT_ASSERT(
+        step.sources.size() <= cuda::kMembersMax && step.targets.size() <= cuda::kMembersMax,
+        "a move has at most one source and one target a rank");
     for (const auto* side : {&step.sources, &step.targets}) {
       for (const Location& location : *side) {
         WEFT_ASSERT(place_in_block(location, i) == place, "slices of a move are equally long");

@@ -44,8 +44,7 @@ inline constexpr SharedCosts kSharedCosts{0.82e-6, 9.0e-6, 1.0 / 10e9, 1.0 / 10e
 
 // Ranks that address each other's CUDA memory, on one H100 or several joined by NVLink: a flag is
 // seen after some microseconds, and memory moves at hundreds of GB/s. Guesses, until measured.
-inline constexpr SharedCosts kCudaCosts{2.5e-6,        2.5e-6,        1.0 / 1.2e12,
-                                        1.0 / 300e9, 1.0 / 300e9};
+inline constexpr SharedCosts kCudaCosts{2.5e-6, 2.5e-6, 1.0 / 1.2e12, 1.0 / 300e9, 1.0 / 300e9};
 
 // What carries the messages: memory of one host, sockets inside a host, sockets between hosts, or
 // CUDA memory of one host.

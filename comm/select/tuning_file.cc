@@ -114,7 +114,8 @@ Measured read_measured(const Source& source, Fields& fields, const std::string& 
   const std::string transport = needed(source, fields, "transport", path);
   const auto medium = parse_medium(transport);
   if (!medium) {
-    source.refuse(fields.path("transport"), "expected shm, tcp, network or cuda, found '{}'", transport);
+    source.refuse(fields.path("transport"), "expected shm, tcp, network or cuda, found '{}'",
+                  transport);
   }
   table.medium = *medium;
   table.collective = collective_of(source, fields, path);

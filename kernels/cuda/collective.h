@@ -91,10 +91,10 @@ struct Desk {  // pinned host memory that the device has mapped
   // The kernels' word.
   std::uint32_t trouble;  // a Trouble; written last
   std::int32_t peer;
-  std::uint64_t epoch;     // of the call that failed (of the message, counted per pair)
-  std::uint64_t ours[4];   // tags
-  std::uint64_t theirs[4]; // of a mismatch
-  std::uint64_t entered;   // epochs
+  std::uint64_t epoch;      // of the call that failed (of the message, counted per pair)
+  std::uint64_t ours[4];    // tags
+  std::uint64_t theirs[4];  // of a mismatch
+  std::uint64_t entered;    // epochs
   std::uint64_t finished;
 };
 
@@ -106,13 +106,13 @@ struct Party {
   std::uint64_t small_offset;      // in an arena
   std::uint64_t small_bytes;       // of payload, of a member and parity
   std::uint64_t scratch_offset;
-  std::uint64_t scratch_bytes;     // of a lane and a round; there are two of them a lane
+  std::uint64_t scratch_bytes;  // of a lane and a round; there are two of them a lane
   std::uint64_t slots_offset;
-  std::uint64_t slot_bytes;        // of a piece of a message; kSlots of them a member and lane
+  std::uint64_t slot_bytes;  // of a piece of a message; kSlots of them a member and lane
   std::int32_t message_lanes;
-  std::byte* const* segments;      // [segment * kMembersMax + member], in device memory
+  std::byte* const* segments;  // [segment * kMembersMax + member], in device memory
   Ledger* ledger;
-  Desk* desk;                      // as the device has it
+  Desk* desk;  // as the device has it
 };
 inline constexpr int kSlots = 2;
 // Payload travels as 4 bytes beside a 4-byte flag.
@@ -127,11 +127,11 @@ enum class At : std::uint8_t { input, output, scratch };
 
 struct Instruction {
   Do kind;
-  bool completes;            // of move: avg divides here
-  std::uint8_t sources;      // of move
+  bool completes;        // of move: avg divides here
+  std::uint8_t sources;  // of move
   std::uint8_t targets;
-  std::int32_t first;        // into operands; await: `value` of them
-  std::int32_t value;        // publish: the stage; move: which chunk of its block; await: how many
+  std::int32_t first;  // into operands; await: `value` of them
+  std::int32_t value;  // publish: the stage; move: which chunk of its block; await: how many
 };
 static_assert(sizeof(Instruction) == 12);
 

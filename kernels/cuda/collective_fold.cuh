@@ -45,7 +45,9 @@ struct Keep {
 inline constexpr int kWide = 4;  // accesses in flight, of each source
 // The same in folds, whose elements take a register each.
 template <class T>
-inline constexpr int kFoldWide = sizeof(T) == 1 ? 1 : sizeof(T) == 2 ? 2 : kWide;
+inline constexpr int kFoldWide = sizeof(T) == 1   ? 1
+                                 : sizeof(T) == 2 ? 2
+                                                  : kWide;
 
 // [0, packs) packs of 16 bytes, all places aligned to that.
 template <class T, ReduceOp kOp, class Finish>

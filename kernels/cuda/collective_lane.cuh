@@ -59,8 +59,7 @@ __device__ inline bool differs(const Party& party, Lane& lane, int peer, std::ui
   if (load_acquire_system(&theirs->fingerprint) == fingerprint) return false;
   const bool now = epoch == lane.epoch;  // what was said before lies where it was said
   fail(party, lane, Trouble::mismatch, peer, epoch,
-       now ? lane.tag : mine->visits[epoch & 1][party.self].tag,
-       mine->visits[epoch & 1][peer].tag);
+       now ? lane.tag : mine->visits[epoch & 1][party.self].tag, mine->visits[epoch & 1][peer].tag);
   return true;
 }
 
@@ -164,7 +163,7 @@ __device__ inline bool enter(const Party& party, Lane& lane, const Call& call,
   }
   if (number == 0 && thread == 0) {
     party.ledger->fingerprints[epoch & 1] = call.fingerprint;
-    if (party.desk->entered != epoch) store_release_system(&party.desk->entered, epoch);
+    store_volatile(&party.desk->entered, epoch);
   }
   if (other) {
     Arrival* const arrival = &lobby_of(party, thread)->arrivals[epoch & 1][party.self][number];
@@ -189,8 +188,7 @@ __device__ inline void publish(const Party& party, const Lane& lane, std::uint64
   __syncthreads();
   const int peer = static_cast<int>(threadIdx.x);
   if (peer >= party.size || peer == party.self) return;
-  Arrival* const arrival =
-      &lobby_of(party, peer)->arrivals[lane.epoch & 1][party.self][blockIdx.x];
+  Arrival* const arrival = &lobby_of(party, peer)->arrivals[lane.epoch & 1][party.self][blockIdx.x];
   store_release_system(&arrival->progress, lane.epoch << kPositionBits | position);
 }
 

@@ -22,7 +22,7 @@ __global__ void write_host_kernel(std::uint64_t* word, std::uint64_t value) {
 }
 
 Shape shape_of(const MessageCall& call) {
-  return {static_cast<unsigned>(call.lanes), static_cast<unsigned>(call.threads), 0, true};
+  return {static_cast<unsigned>(call.lanes), static_cast<unsigned>(call.threads)};
 }
 
 }  // namespace
@@ -37,7 +37,7 @@ void receive_message(const Party& party, const MessageCall& call, void* stream) 
 }
 
 void await_host(const std::uint64_t* word, std::uint64_t value, const Desk* desk, void* stream) {
-  launch(collective::await_host_kernel, Shape{1, 32, 0, true}, stream, word, value, desk);
+  launch(collective::await_host_kernel, Shape{1, 32}, stream, word, value, desk);
 }
 
 void write_host(std::uint64_t* word, std::uint64_t value, void* stream) {

@@ -66,14 +66,12 @@ __device__ inline void send_pieces(const Party& party, Lane& lane, const Message
                                    std::byte** places) {
   const Pieces pieces(party, call);
   Lobby* const theirs = lobby_of(party, call.peer);
-  const std::uint64_t* const taken =
-      &lobby_of(party, party.self)->taken[call.peer][blockIdx.x];
+  const std::uint64_t* const taken = &lobby_of(party, party.self)->taken[call.peer][blockIdx.x];
   const std::uint64_t before = party.ledger->sent[call.peer][blockIdx.x];
   const std::uint64_t number = party.ledger->messages_sent[call.peer];
   for (std::uint64_t k = 0; k < pieces.count(); ++k) {
     const std::uint64_t piece = before + k;
-    if (piece >= kSlots &&
-        !await_count(party, lane, call.peer, taken, piece + 1 - kSlots)) {
+    if (piece >= kSlots && !await_count(party, lane, call.peer, taken, piece + 1 - kSlots)) {
       return;
     }
     if (threadIdx.x == 0) {
@@ -109,8 +107,7 @@ __device__ inline void compare_tags(const Party& party, Lane& lane, const Messag
 __device__ inline void receive_pieces(const Party& party, Lane& lane, const MessageCall& call,
                                       std::byte** places) {
   const Pieces pieces(party, call);
-  const std::uint64_t* const filled =
-      &lobby_of(party, party.self)->filled[call.peer][blockIdx.x];
+  const std::uint64_t* const filled = &lobby_of(party, party.self)->filled[call.peer][blockIdx.x];
   std::uint64_t* const taken = &lobby_of(party, call.peer)->taken[party.self][blockIdx.x];
   const std::uint64_t before = party.ledger->received[call.peer][blockIdx.x];
   const std::uint64_t number = party.ledger->messages_received[call.peer];

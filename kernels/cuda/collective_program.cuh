@@ -19,7 +19,7 @@ struct Work {
 
 // A lane's part of every block, and its chunks.
 struct Part {
-  std::uint64_t start;   // elements, in the block
+  std::uint64_t start;  // elements, in the block
   std::uint64_t count;
   std::uint64_t each;    // units of alignment a chunk has
   std::uint64_t more;    // chunks that have one more
@@ -51,7 +51,8 @@ __device__ inline std::byte* locate(const Party& party, int member, std::uint64_
   const std::uint64_t offset = post & kPostOffsetMask;
   if (segment == kPostAddress >> kPostOffsetBits) return reinterpret_cast<std::byte*>(offset);
   if (segment >= kSegmentsMax) return nullptr;
-  std::byte* const base = party.segments[segment * kMembersMax + static_cast<std::uint64_t>(member)];
+  std::byte* const base =
+      party.segments[segment * kMembersMax + static_cast<std::uint64_t>(member)];
   return base == nullptr ? nullptr : base + offset;
 }
 
@@ -63,13 +64,12 @@ __device__ inline bool all_are_seen(const Party& party, const Lane& lane,
   __syncthreads();
   if (member < party.size) {
     const bool own = member == party.self;
-    const Visit& visit =
-        lobby_of(party, party.self)->visits[lane.epoch & 1][member];
+    const Visit& visit = lobby_of(party, party.self)->visits[lane.epoch & 1][member];
     const std::uint64_t input = own ? call.input_post : visit.input;
     const std::uint64_t output = own ? call.output_post : visit.output;
     if (input == kPostOrdinary || output == kPostOrdinary) work.ordinary = 1;
-    work.inputs[member] = own ? static_cast<std::byte*>(const_cast<void*>(call.input))
-                              : locate(party, member, input);
+    work.inputs[member] =
+        own ? static_cast<std::byte*>(const_cast<void*>(call.input)) : locate(party, member, input);
     work.outputs[member] =
         own ? static_cast<std::byte*>(call.output) : locate(party, member, output);
   }
@@ -77,10 +77,9 @@ __device__ inline bool all_are_seen(const Party& party, const Lane& lane,
   return call.chooses && work.ordinary == 0;
 }
 
-__device__ inline std::byte* place_of(const Party& party, const Work& work,
-                                      const Program& program, const CollectiveCall& call,
-                                      const Part& part, std::uint64_t round, Operand operand,
-                                      std::uint64_t element) {
+__device__ inline std::byte* place_of(const Party& party, const Work& work, const Program& program,
+                                      const CollectiveCall& call, const Part& part,
+                                      std::uint64_t round, Operand operand, std::uint64_t element) {
   const auto chunk = static_cast<std::uint64_t>(operand.chunk);
   if (operand.at == At::scratch) {
     const std::uint64_t slot = static_cast<std::uint64_t>(blockIdx.x) * 2 + (round & 1);
@@ -88,8 +87,8 @@ __device__ inline std::byte* place_of(const Party& party, const Work& work,
            chunk * part.stride * element;
   }
   const auto per_block = static_cast<std::uint64_t>(program.chunks_per_block);
-  std::byte* const base = operand.at == At::input ? work.inputs[operand.member]
-                                                  : work.outputs[operand.member];
+  std::byte* const base =
+      operand.at == At::input ? work.inputs[operand.member] : work.outputs[operand.member];
   const std::uint64_t begin =
       chunk / per_block * call.block + part.start + part.begin(chunk % per_block);
   return base + begin * element;
@@ -101,8 +100,8 @@ __device__ inline bool await(const Party& party, Lane& lane, const Program& prog
   const int k = static_cast<int>(threadIdx.x);
   if (k < step.value) {
     const Operand wish = program.operands[step.first + k];
-    const std::uint64_t wanted = lane.epoch << kPositionBits |
-                                 (base + static_cast<std::uint64_t>(wish.chunk));
+    const std::uint64_t wanted =
+        lane.epoch << kPositionBits | (base + static_cast<std::uint64_t>(wish.chunk));
     if (lane.known[wish.member] < wanted &&
         wait_for(party, lane, wish.member, static_cast<int>(blockIdx.x), wanted)) {
       lane.known[wish.member] = wanted;
@@ -112,9 +111,9 @@ __device__ inline bool await(const Party& party, Lane& lane, const Program& prog
 }
 
 template <class T>
-__device__ inline bool run_part(const Party& party, Lane& lane, Work& work,
-                                const Program& program, const CollectiveCall& call,
-                                std::uint64_t number, std::uint64_t round) {
+__device__ inline bool run_part(const Party& party, Lane& lane, Work& work, const Program& program,
+                                const CollectiveCall& call, std::uint64_t number,
+                                std::uint64_t round) {
   const Part part(program, call.block, number, sizeof(T));
   const std::uint64_t base = round * static_cast<std::uint64_t>(program.stages);
   int turn = 0;

@@ -72,7 +72,8 @@ Group::~Group() {
     for (auto& [number, segment] : segments_) unmap_others(number);
     for (int m = 0; m < size(); ++m) {
       if (m == self_) continue;
-      auto* const lobby = reinterpret_cast<cuda::Lobby*>(arenas_[static_cast<std::size_t>(m)].get());
+      auto* const lobby =
+          reinterpret_cast<cuda::Lobby*>(arenas_[static_cast<std::size_t>(m)].get());
       cuda::say_closed(lobby, self_, stream_.get());
     }
     stream_.synchronize();
@@ -128,8 +129,8 @@ void Group::write_segment(std::uint16_t number, const std::vector<Mapping>& mapp
   const cuda::DeviceGuard guard(device_);
   std::byte* column[cuda::kMembersMax] = {};
   for (std::size_t m = 0; m < mappings.size(); ++m) column[m] = mappings[m].get();
-  cuda::copy_async(table_.get() + std::size_t{number} * sizeof column, column,
-                   Bytes(sizeof column), stream_.get());
+  cuda::copy_async(table_.get() + std::size_t{number} * sizeof column, column, Bytes(sizeof column),
+                   stream_.get());
   stream_.synchronize();
 }
 
@@ -138,9 +139,10 @@ std::uint16_t Group::add(std::vector<Mapping> mappings, Bytes bytes) {
   {
     const std::unique_lock lock(mutex_);
     if (segments_.size() + 1 >= cuda::kSegmentsMax) {
-      fail<IoError>("{} pieces of symmetric memory on device {} are in use, the most there can be; "
-                    "allocate fewer and larger ones",
-                    segments_.size(), device_);
+      fail<IoError>(
+          "{} pieces of symmetric memory on device {} are in use, the most there can be; "
+          "allocate fewer and larger ones",
+          segments_.size(), device_);
     }
     while (number == 0 || number >= cuda::kSegmentsMax || segments_.contains(number)) {
       number = number + 1 >= cuda::kSegmentsMax ? 1 : number + 1;

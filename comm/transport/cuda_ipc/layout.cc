@@ -29,8 +29,8 @@ ArenaLayout::ArenaLayout(int members_of_group)
   small_offset = pages(sizeof(kernels::cuda::Lobby));
   scratch_offset = small_offset + pages(kernels::cuda::small_slots_bytes(members, small_bytes));
   slots_offset = scratch_offset + 2 * kernels::cuda::kLanesMax * scratch_bytes;
-  bytes = slots_offset + count * static_cast<std::uint64_t>(message_lanes) *
-                             kernels::cuda::kSlots * slot_bytes;
+  bytes = slots_offset +
+          count * static_cast<std::uint64_t>(message_lanes) * kernels::cuda::kSlots * slot_bytes;
 }
 
 void describe(const ArenaLayout& layout, kernels::cuda::Party& party) {
