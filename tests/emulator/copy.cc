@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <vector>
 
+#include "tests/emulator/capture.h"
 #include "tests/emulator/devices.h"
 #include "tests/emulator/failure.h"
 #include "tests/emulator/memory.h"
@@ -12,6 +14,10 @@ namespace weft::emulated {
 namespace {
 
 bool on_device(const void* pointer) { return attributes_of(pointer).type == cudaMemoryTypeDevice; }
+
+bool pageable(const void* pointer) {
+  return attributes_of(pointer).type == cudaMemoryTypeUnregistered;
+}
 
 // Whether the pointers are what the direction says; cudaMemcpyDefault goes by the pointers.
 cudaError_t check_direction(const void* to, const void* from, std::size_t bytes,
@@ -56,10 +62,27 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   if (const auto error = check_direction(to, from, bytes, kind); error != cudaSuccess) {
     return say(error);
   }
-  return enqueue(stream, [=] { std::memmove(to, from, bytes); });
+  const auto target = stream_of(stream);
+  if (!target) return say(cudaErrorInvalidResourceHandle);
+  const Work plain{WorkKind::copy, [=] { std::memmove(to, from, bytes); }};
+  if (is_captured(*target)) return enqueue(stream, plain);
+  // From host memory that is not pinned the driver takes the bytes before the call returns; to it,
+  // the call waits.
+  if (pageable(from) && !pageable(to)) {
+    const auto* const begin = static_cast<const std::byte*>(from);
+    return enqueue(stream,
+                   {WorkKind::copy, [to, kept = std::vector<std::byte>(begin, begin + bytes)] {
+                      std::memcpy(to, kept.data(), kept.size());
+                    }});
+  }
+  const auto error = enqueue(stream, plain);
+  if (error != cudaSuccess || !pageable(to)) return error;
+  drain(*target);
+  return say(usable());
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  if (const auto error = refuse_while_capturing(); error != cudaSuccess) return say(error);
   const auto error = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
   return error != cudaSuccess ? error : cudaStreamSynchronize(nullptr);
 }
@@ -67,6 +90,15 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
 cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int from_device,
                                 size_t bytes, cudaStream_t stream) {
   if (!valid_device(to_device) || !valid_device(from_device)) return say(cudaErrorInvalidDevice);
+  const auto is_of = [](const void* pointer, int device) {
+    const auto attributes = attributes_of(pointer);
+    return attributes.type == cudaMemoryTypeDevice && attributes.device == device;
+  };
+  if (bytes > 0 && (!is_of(to, to_device) || !is_of(from, from_device))) {
+    remember_failure(fmt::format("a copy to device {} from device {}: to {} from {}", to_device,
+                                 from_device, describe(to), describe(from)));
+    return say(cudaErrorInvalidValue);
+  }
   return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
 }
 
@@ -85,12 +117,19 @@ cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_
                             width, kind);
   }
   if (error != cudaSuccess) return say(error);
-  return enqueue(stream, [=] {
-    for (size_t row = 0; row < height; ++row) {
-      std::memmove(static_cast<std::byte*>(to) + row * to_pitch,
-                   static_cast<const std::byte*>(from) + row * from_pitch, width);
-    }
-  });
+  const auto target = stream_of(stream);
+  if (!target) return say(cudaErrorInvalidResourceHandle);
+  const auto queued = enqueue(
+      stream, {WorkKind::copy, [=] {
+                 for (size_t row = 0; row < height; ++row) {
+                   std::memmove(static_cast<std::byte*>(to) + row * to_pitch,
+                                static_cast<const std::byte*>(from) + row * from_pitch, width);
+                 }
+               }});
+  const bool waits = (pageable(to) || pageable(from)) && !is_captured(*target);
+  if (queued != cudaSuccess || !waits) return queued;
+  drain(*target);
+  return say(usable());
 }
 
 cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t stream) {
@@ -100,7 +139,7 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t
     remember_failure(fmt::format("a fill of {} bytes at {}", bytes, describe(pointer)));
     return say(cudaErrorInvalidValue);
   }
-  return enqueue(stream, [=] { std::memset(pointer, value, bytes); });
+  return enqueue(stream, {WorkKind::fill, [=] { std::memset(pointer, value, bytes); }});
 }
 
 cudaError_t cudaMemset(void* pointer, int value, size_t bytes) {

@@ -6,6 +6,7 @@
 
 #include "tests/emulator/devices.h"
 #include "tests/emulator/failure.h"
+#include "tests/emulator/stream.h"
 
 namespace weft::emulated {
 namespace {
@@ -49,6 +50,7 @@ bool valid_device(int device) { return device >= 0 && device < devices(); }
 
 cudaError_t usable() {
   if (devices() == 0) return cudaErrorNoDevice;
+  if (in_host_function()) return cudaErrorNotPermitted;
   return kept_error;
 }
 

@@ -21,7 +21,11 @@ int current_device();  // of this thread
 bool valid_device(int device);
 Arena& arena_of(int device);
 
-// Success, or why no call can succeed: no device, or a kernel that failed earlier.
+// Whether kernels on `device` may use the memory of `peer`.
+bool peer_enabled(int device, int peer);
+
+// Success, or why no call can succeed: no device, a kernel that failed earlier, or a
+// caller inside cudaLaunchHostFunc.
 cudaError_t usable();
 // Sets what cudaGetLastError gives; returns it.
 cudaError_t say(cudaError_t error);

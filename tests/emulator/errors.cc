@@ -45,6 +45,7 @@ constexpr Known kKnown[] = {
     WEFT_KNOWN(cudaErrorMisalignedAddress, "misaligned address"),
     WEFT_KNOWN(cudaErrorLaunchFailure, "unspecified launch failure"),
     WEFT_KNOWN(cudaErrorCooperativeLaunchTooLarge, "too many blocks in cooperative launch"),
+    WEFT_KNOWN(cudaErrorNotPermitted, "operation not permitted"),
     WEFT_KNOWN(cudaErrorNotSupported, "operation not supported"),
     WEFT_KNOWN(cudaErrorStreamCaptureUnsupported,
                "operation not permitted when stream is capturing"),

@@ -1,7 +1,5 @@
 #include "tests/emulator/launch.h"
 
-#include <cxxabi.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <map>
@@ -67,9 +65,11 @@ cudaError_t check_shape(const Launch& launch) {
 cudaError_t queue_launch(Launch launch, cudaStream_t stream) {
   if (const auto error = usable(); error != cudaSuccess) return say(error);
   if (const auto error = check_shape(launch); error != cudaSuccess) return say(error);
-  return enqueue(stream, [launch = std::move(launch)] {
-    if (!run_launch(launch)) keep_error(cudaErrorLaunchFailure);
-  });
+  const auto target = stream_of(stream);
+  if (!target || target->device != current_device()) return say(cudaErrorInvalidResourceHandle);
+  return enqueue(stream, {WorkKind::kernel, [launch = std::move(launch)] {
+                            if (!run_launch(launch)) keep_error(cudaErrorLaunchFailure);
+                          }});
 }
 
 }  // namespace weft::emulated

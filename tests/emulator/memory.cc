@@ -6,9 +6,11 @@
 #include <cstring>
 #include <string>
 
+#include "tests/emulator/capture.h"
 #include "tests/emulator/devices.h"
 #include "tests/emulator/failure.h"
 #include "tests/emulator/host_memory.h"
+#include "tests/emulator/launch.h"
 #include "tests/emulator/stream.h"
 
 namespace weft::emulated {
@@ -123,13 +125,21 @@ bool guards_hold() {
 }
 
 bool device_may_use(const void* pointer, int argument) {
-  if (pointer == nullptr || attributes_of(pointer).type != cudaMemoryTypeUnregistered) return true;
-  // One past the end of an allocation is a pointer as well.
-  if (attributes_of(static_cast<const char*>(pointer) - 1).type == cudaMemoryTypeDevice) {
-    return true;
+  if (pointer == nullptr) return true;
+  auto attributes = attributes_of(pointer);
+  if (attributes.type == cudaMemoryTypeUnregistered) {  // one past the end is a pointer as well
+    attributes = attributes_of(static_cast<const char*>(pointer) - 1);
   }
-  remember_failure(fmt::format("argument {} of a kernel points to {}, which a device cannot use",
-                               argument, describe(pointer)));
+  const char* why = "which a device cannot use";
+  if (attributes.type == cudaMemoryTypeHost) return true;
+  if (attributes.type == cudaMemoryTypeDevice) {
+    const auto range = ranges().find(pointer);
+    const bool mapped = range && range->kind == RangeKind::mapped;
+    if (mapped || peer_enabled(current_device(), attributes.device)) return true;
+    why = "and the kernel's device has no access to that peer";
+  }
+  remember_failure(fmt::format("argument {} of a kernel on device {} points to {}, {}", argument,
+                               current_device(), describe(pointer), why));
   say(cudaErrorIllegalAddress);
   return false;
 }
@@ -143,6 +153,7 @@ extern "C" {
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   if (const auto error = usable(); error != cudaSuccess) return say(error);
   if (pointer == nullptr) return say(cudaErrorInvalidValue);
+  if (const auto error = refuse_while_capturing(); error != cudaSuccess) return say(error);
   check_at_exit();
   *pointer = nullptr;
   if (bytes == 0) return cudaSuccess;
@@ -154,6 +165,7 @@ cudaError_t cudaFree(void* pointer) {
   if (pointer == nullptr) return cudaSuccess;
   const auto device = arena_around(pointer);
   if (!device) return say(cudaErrorInvalidValue);
+  if (const auto error = refuse_while_capturing(); error != cudaSuccess) return say(error);
   synchronize_all(*device);
   std::string damage;
   const bool freed = arena_of(*device).release(pointer, damage);
@@ -168,6 +180,7 @@ cudaError_t cudaFree(void* pointer) {
 cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
   if (const auto error = usable(); error != cudaSuccess) return say(error);
   if (pointer == nullptr) return say(cudaErrorInvalidValue);
+  if (const auto error = refuse_while_capturing(); error != cudaSuccess) return say(error);
   *pointer = nullptr;
   if (bytes == 0) return cudaSuccess;
   const std::size_t whole = (bytes + 4095) / 4096 * 4096;
@@ -186,6 +199,7 @@ cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
 
 cudaError_t cudaFreeHost(void* pointer) {
   if (pointer == nullptr) return cudaSuccess;
+  if (const auto error = refuse_while_capturing(); error != cudaSuccess) return say(error);
   for (int i = 0; i < devices(); ++i) synchronize_all(i);
   const auto range = ranges().remove(pointer, RangeKind::pinned);
   if (!range) return say(cudaErrorInvalidValue);
