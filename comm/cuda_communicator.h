@@ -7,10 +7,12 @@
 // peer and messages from it are three orders of their own.
 //
 // Buffers are memory of the communicator's device (Unsupported or InvalidArgument, saying what they
-// are, where they are not), and everything else is as in communicator.h: shapes, in-place use,
-// reductions (bit for bit those of the CPU with the same algorithm, NaNs' payloads apart), errors.
-// A failure ends the kernels that wait for others; Work::wait() and every later call then throw its
-// root cause, the same as the calls on host memory. Contents of buffers are undefined after it.
+// are, where they are not), and everything else is as in communicator.h: shapes, in-place use and
+// errors. Reductions have the CPU's arithmetic, and its bits (NaNs' payloads apart) by direct and
+// two_shot, which are what is chosen unless somebody says otherwise; the other algorithms fold
+// parts of a buffer in orders that depend on how it is cut. A failure ends the kernels that wait
+// for others; Work::wait() and every later call then throw its root cause, the same as the calls on
+// host memory. Contents of buffers are undefined after it.
 //
 // How. Ranks of one host map each other's memory: threads of a process as it is, processes through
 // CUDA IPC. One kernel a call then reads and writes it where it is (buffers of threads, and

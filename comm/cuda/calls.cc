@@ -96,8 +96,13 @@ Work CudaCommunicator::Impl::queue(const std::shared_ptr<StreamOrder>& where, St
   const cuda::Finish finish = island->words().take();
   auto state = make_state(where);
   where->run(stream, false, [&] {
-    const FrameTag tag = run(finish);
-    watch->add(finish, tag, peer, state->completion);
+    try {
+      const FrameTag tag = run(finish);
+      watch->add(finish, tag, peer, state->completion);
+    } catch (...) {
+      island->words().give_back(finish);
+      throw;
+    }
   });
   return Work(std::move(state));
 }

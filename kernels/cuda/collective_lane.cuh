@@ -121,10 +121,11 @@ __device__ inline bool wait_for(const Party& party, Lane& lane, int peer, int nu
   return true;
 }
 
-// All threads: whether the lane goes on.
+// All threads: whether the lane goes on. All get the same answer: who is past the barrier may stop
+// the lane while others still ask.
 __device__ inline bool goes_on(const Lane& lane) {
-  __syncthreads();
-  return *static_cast<const volatile std::uint32_t*>(&lane.stop) == 0;
+  const bool stop = *static_cast<const volatile std::uint32_t*>(&lane.stop) != 0;
+  return __syncthreads_or(stop ? 1 : 0) == 0;
 }
 
 // Enters the next epoch once everybody has entered the one before. What was said then is compared.

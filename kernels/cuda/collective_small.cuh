@@ -6,6 +6,8 @@
 // The idea of a flag in each word is NCCL's LL protocol (Hu et al., "Demystifying NCCL", 2025).
 #pragma once
 
+#include <cstring>
+
 #include "kernels/cuda/collective_fold.cuh"
 #include "kernels/cuda/collective_lane.cuh"
 
@@ -19,10 +21,20 @@ struct alignas(16) Flagged {
   std::uint32_t second_flag;
 };
 
-union Unit {
+struct alignas(8) Unit {
   std::uint32_t words[2];
-  std::uint8_t bytes[8];
 };
+
+template <class T>
+__device__ inline T element_of(const Unit& unit, int e) {
+  T value;
+  memcpy(&value, reinterpret_cast<const unsigned char*>(&unit) + e * sizeof(T), sizeof(T));
+  return value;
+}
+template <class T>
+__device__ inline void set_element(Unit& unit, int e, T value) {
+  memcpy(reinterpret_cast<unsigned char*>(&unit) + e * sizeof(T), &value, sizeof(T));
+}
 
 __device__ inline Flagged* small_slot(const Party& party, int owner, std::uint64_t epoch,
                                       int from) {
@@ -36,22 +48,21 @@ __device__ inline Unit load_unit(const void* from, std::uint64_t bytes) {
   Unit unit;
   unit.words[0] = unit.words[1] = 0;
   if (bytes >= 8 && reinterpret_cast<std::uintptr_t>(from) % 8 == 0) {
-    *reinterpret_cast<std::uint64_t*>(&unit) = *static_cast<const std::uint64_t*>(from);
-    return unit;
+    return *static_cast<const Unit*>(from);
   }
-  for (std::uint64_t b = 0; b < 8 && b < bytes; ++b) {
-    unit.bytes[b] = static_cast<const std::uint8_t*>(from)[b];
+  for (int b = 0; b < 8 && static_cast<std::uint64_t>(b) < bytes; ++b) {
+    set_element(unit, b, static_cast<const std::uint8_t*>(from)[b]);
   }
   return unit;
 }
 
 __device__ inline void store_unit(void* to, const Unit& unit, std::uint64_t bytes) {
   if (bytes >= 8 && reinterpret_cast<std::uintptr_t>(to) % 8 == 0) {
-    *static_cast<std::uint64_t*>(to) = *reinterpret_cast<const std::uint64_t*>(&unit);
+    *static_cast<Unit*>(to) = unit;
     return;
   }
-  for (std::uint64_t b = 0; b < 8 && b < bytes; ++b) {
-    static_cast<std::uint8_t*>(to)[b] = unit.bytes[b];
+  for (int b = 0; b < 8 && static_cast<std::uint64_t>(b) < bytes; ++b) {
+    static_cast<std::uint8_t*>(to)[b] = element_of<std::uint8_t>(unit, b);
   }
 }
 
@@ -71,17 +82,14 @@ __device__ inline bool await_unit(const Party& party, Lane& lane, int peer, cons
 template <class T>
 struct UnitFold {
   static constexpr int kPer = 8 / static_cast<int>(sizeof(T));
-  ReduceCompute<T> sums[kPer];
+  ReduceCompute<T> sums[kPer] = {};
 
-  __device__ static T element(const Unit& unit, int e) {
-    return reinterpret_cast<const T*>(&unit)[e];
-  }
   __device__ void start(const Unit& unit) {
-    for (int e = 0; e < kPer; ++e) sums[e] = widened(element(unit, e));
+    for (int e = 0; e < kPer; ++e) sums[e] = widened(element_of<T>(unit, e));
   }
   template <ReduceOp kOp>
   __device__ void add(const Unit& unit) {
-    for (int e = 0; e < kPer; ++e) sums[e] = reduce_pair<kOp>(sums[e], widened(element(unit, e)));
+    for (int e = 0; e < kPer; ++e) sums[e] = reduce_pair<kOp>(sums[e], widened(element_of<T>(unit, e)));
   }
   __device__ void add(ReduceOp op, const Unit& unit) {
     switch (op) {
@@ -100,7 +108,7 @@ struct UnitFold {
     const Mean<ReduceCompute<T>> mean(divisor);
     for (int e = 0; e < kPer; ++e) {
       const auto value = op == ReduceOp::avg ? mean(sums[e]) : sums[e];
-      reinterpret_cast<T*>(&unit)[e] = narrowed<T>(value);
+      set_element(unit, e, narrowed<T>(value));
     }
     return unit;
   }

@@ -1,6 +1,7 @@
 // Memory schedules as CUDA kernels read them: nothing is lost on the way, and parts cover blocks.
 #include "comm/execute/cuda_program.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "comm/algorithms/algorithms.h"

@@ -115,14 +115,17 @@ class TwinBuffer {
         device_(WorldMemory::take(Bytes(static_cast<std::int64_t>(host_.size() + skip_) + 16))) {}
   TwinBuffer(const TwinBuffer&) = delete;
 
-  // The same values on both, from a seed; small whole numbers for integers.
-  void fill(std::uint64_t seed, kernels::cuda::Stream stream) {
+  // The same values on both, from a seed. exact: 1 and 2, which sums and products keep exact in any
+  // order.
+  void fill(std::uint64_t seed, kernels::cuda::Stream stream, bool exact = false) {
     std::mt19937_64 random(seed);
     dispatch(dtype_, [&]<class T>() {
       for (std::int64_t i = 0; i < count_; ++i) {
         const auto bits = random();
         T value;
-        if constexpr (std::is_integral_v<T>) {
+        if (exact) {
+          value = T(static_cast<float>(1 + bits % 2));
+        } else if constexpr (std::is_integral_v<T>) {
           value = static_cast<T>(bits % 7);
         } else {
           value = T(static_cast<float>(static_cast<double>(bits % 20011) / 4096.0 - 2.25));
