@@ -29,6 +29,7 @@ int run_command_line(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(
       "  bench                       Measure collectives (weft bench --help)\n"
+      "  step                        Time training steps of a GPT-2\n"
       "  tune                        Fit the choice of algorithms to this machine\n\n"
       "weft SUBCOMMAND --help tells more.");
   const std::vector<Command> commands = weft::launcher::register_commands(app);

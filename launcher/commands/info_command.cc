@@ -8,8 +8,8 @@
 #include <set>
 
 #include "comm/algorithms/algorithms.h"
-#include "kernels/cuda/runtime.h"
 #include "launcher/commands/commands.h"
+#include "launcher/commands/cuda_info.h"
 #include "launcher/environment/detect.h"
 #include "launcher/job/session.h"
 #include "launcher/job/topology.h"
@@ -58,19 +58,6 @@ std::string compiler() {
 #else
   return fmt::format("g++ {}", __VERSION__);
 #endif
-}
-
-std::string cuda_devices_text() {
-  namespace cuda = kernels::cuda;
-  const int count = cuda::device_count();
-  if (count == 0) return "none (" + cuda::reason_for_none() + ")";
-  std::string text = fmt::format("{} (training on them is not in this version)", count);
-  for (int i = 0; i < count; ++i) {
-    const auto device = cuda::device_info(i);
-    text += fmt::format("\n  {}: {}, compute capability {}.{}, {} MiB", i, device.name,
-                        device.major, device.minor, device.memory.value >> 20);
-  }
-  return text;
 }
 
 int print_info() {

@@ -15,7 +15,7 @@
 namespace weft::launcher {
 
 bool is_sibling_command(const std::string& name) {
-  static constexpr std::array<std::string_view, 2> kSiblings = {"bench", "tune"};
+  static constexpr std::array<std::string_view, 3> kSiblings = {"bench", "step", "tune"};
   return std::find(kSiblings.begin(), kSiblings.end(), name) != kSiblings.end();
 }
 
