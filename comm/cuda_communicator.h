@@ -17,7 +17,9 @@
 // How. Ranks of one host map each other's memory: threads of a process as it is, processes through
 // CUDA IPC. One kernel a call then reads and writes it where it is (buffers of threads, and
 // symmetric memory) or through shared scratch. Several ranks may share a device: as threads, whose
-// kernels run side by side (give each its own stream, not the default one), and as processes.
+// kernels run side by side (give each its own stream, not the default one; and as CUDA waits for
+// all kernels of a device before it frees memory, free none while another thread's collective may
+// be waiting for this rank's: keep it, as caching allocators do), and as processes.
 // Between hosts, and where the system refuses IPC, ranks go through pinned host memory and the
 // communicator's own links: all_reduce reduces inside the host first.
 //

@@ -64,6 +64,9 @@ void Staged::close(bool hopeless) {
   for (Lane* lane : lanes) {
     if (lane->thread.joinable()) lane->thread.join();
   }
+  // Before any memory is freed, which waits for the kernels of other threads, and they for this.
+  links_.reset();
+  across_.reset();
 }
 
 Staged::Lane& Staged::lane_of(bool sends, int peer) {

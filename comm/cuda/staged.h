@@ -70,7 +70,7 @@ class Staged {
 
   Communicator::Impl& base_;
   int device_;
-  Communicator links_;
+  std::optional<Communicator> links_;  // until close()
   Island* island_;
   std::optional<Communicator> across_;
   FinishWords words_;

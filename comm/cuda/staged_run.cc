@@ -39,7 +39,7 @@ void Staged::wait_device(Lane& lane, int turn) {
 void Staged::wait_host(const Work& work) {
   while (!work.test()) {
     if (gives_up()) {
-      links_.abort("the communicator has failed");
+      links_->abort("the communicator has failed");
       if (across_) across_->abort("the communicator has failed");
     }
     std::this_thread::sleep_for(kPause);
@@ -109,27 +109,27 @@ Work Staged::collective(Lane& lane, const Job& job, const Tile& tile, int turn) 
   const CallOptions options{job.request.algorithm};
   switch (call.collective) {
     case Collective::all_reduce:
-      return links_.all_reduce_async(input, output, call.op, options);
+      return links_->all_reduce_async(input, output, call.op, options);
     case Collective::reduce:
-      return links_.reduce_async(input, output, call.root, call.op, options);
+      return links_->reduce_async(input, output, call.root, call.op, options);
     case Collective::broadcast:
-      return links_.broadcast_async(buffer, call.root, options);
+      return links_->broadcast_async(buffer, call.root, options);
     case Collective::all_gather:
-      return links_.all_gather_async(input, output, options);
+      return links_->all_gather_async(input, output, options);
     case Collective::reduce_scatter:
-      return links_.reduce_scatter_async(input, output, call.op, options);
+      return links_->reduce_scatter_async(input, output, call.op, options);
     case Collective::gather:
-      return links_.gather_async(input, output, call.root, options);
+      return links_->gather_async(input, output, call.root, options);
     case Collective::scatter:
-      return links_.scatter_async(input, output, call.root, options);
+      return links_->scatter_async(input, output, call.root, options);
     case Collective::all_to_all:
-      return links_.all_to_all_async(input, output, options);
+      return links_->all_to_all_async(input, output, options);
     case Collective::barrier:
-      return links_.barrier_async(options);
+      return links_->barrier_async(options);
     case Collective::send:
-      return links_.send_async(ConstView(buffer), call.root);
+      return links_->send_async(ConstView(buffer), call.root);
     case Collective::recv:
-      return links_.recv_async(output, call.root);
+      return links_->recv_async(output, call.root);
   }
   return Work();
 }

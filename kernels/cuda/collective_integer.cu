@@ -1,4 +1,4 @@
-// The collective kernels for integers, and for whatever is only copied.
+// The collective kernels for i64 and i32.
 #include "kernels/cuda/collective_launch.cuh"
 
 namespace weft::kernels::cuda::collective {
@@ -9,8 +9,5 @@ template int program_blocks_max<std::int64_t>();
 template void launch_program<std::int32_t>(const Party&, const CollectiveCall&, void*);
 template void launch_small<std::int32_t>(const Party&, const SmallCall&, void*);
 template int program_blocks_max<std::int32_t>();
-template void launch_program<std::uint8_t>(const Party&, const CollectiveCall&, void*);
-template void launch_small<std::uint8_t>(const Party&, const SmallCall&, void*);
-template int program_blocks_max<std::uint8_t>();
 
 }  // namespace weft::kernels::cuda::collective

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "tests/comm/world.h"
 #include "tests/gpu/cuda_world.h"
 
 namespace weft::comm {
@@ -183,7 +184,9 @@ TEST_F(CudaFailures, BadArgumentsSayWhatToDo) {
     };
     expect([&] { rank.cuda.all_reduce(std::span(host), ReduceOp::sum, rank.stream); },
            "input is host memory, or memory that was freed; pass memory of device 0");
-    expect([&] { rank.cuda.send(std::span(host), 0, rank.stream); }, "peer");
+    expect([&] { rank.cuda.send(std::span(host), 1 - rank.rank(), rank.stream); },
+           "buffer is host memory");
+    expect([&] { rank.cuda.send(data.device(), rank.rank(), rank.stream); }, "peer");
     expect(
         [&] {
           rank.cuda.all_reduce(data.device(), ReduceOp::sum, rank.stream, {{}, DType::bf16});
@@ -203,6 +206,31 @@ TEST_F(CudaFailures, BadArgumentsSayWhatToDo) {
         "pinned host memory");
     rank.cuda.barrier(rank.stream).wait();
   });
+}
+
+TEST_F(CudaFailures, ARankThatDoesNotComeIsATimeout) {
+  testing::Backend backend = testing::shm_backend();
+  backend.operation_timeout = std::chrono::milliseconds(400);
+  for (const bool message : {false, true}) {
+    const auto errors = testing::run_world(backend, 2, [&](Communicator& world) {
+      const cuda::OwnedStream stream(0);
+      CudaRank rank{world, world.cuda(0, 2), stream.get()};
+      TwinBuffer data(DType::f32, 10'000, false);
+      data.fill(1, rank.stream);
+      if (rank.rank() == 0 && message) rank.cuda.recv(data.device(), 1, rank.stream).wait();
+      if (rank.rank() == 0) rank.cuda.all_reduce(data.device(), ReduceOp::sum, rank.stream).wait();
+      for (;;) {  // until it hears of it
+        rank.cuda.check();
+        std::this_thread::yield();
+      }
+    });
+    testing::WorldMemory::free_all();
+    for (const auto& error : errors) {
+      EXPECT_EQ(code_of(error), ErrorCode::timeout) << text_of_error(error);
+      EXPECT_THAT(text_of_error(error),
+                  AllOf(HasSubstr("no progress on CUDA memory"), HasSubstr("10000 x f32")));
+    }
+  }
 }
 
 TEST_F(CudaFailures, ADeviceThatIsNotThereIsRefusedByAllRanks) {

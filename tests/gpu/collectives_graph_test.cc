@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "comm/schedule/host_map.h"
+#include "tests/comm/world.h"
 #include "tests/gpu/cuda_world.h"
 
 namespace weft::comm {
@@ -154,6 +155,23 @@ TEST_F(CudaStaging, MessagesAndCapturesBetweenHosts) {
     EXPECT_THROW(rank.cuda.barrier(rank.stream), Unsupported);
     cuda::abandon_capture(rank.stream);
   });
+}
+
+// Ranks that may not share memory: as where the system refuses IPC.
+TEST_F(CudaStaging, RanksOfAHostThatTalkOverTcpGoThroughHostMemory) {
+  testing::expect_world({"tcp", true}, 3, [](Communicator& world) {
+    const cuda::OwnedStream stream(0);
+    CudaRank rank{world, world.cuda(0, 2), stream.get()};
+    EXPECT_THAT(rank.cuda.means(), HasSubstr("host memory: rank 0: the ranks of a host talk over "
+                                             "TCP"));
+    TwinBuffer data(DType::f64, 10'001, true);
+    data.fill(static_cast<std::uint64_t>(rank.rank()), rank.stream, true);
+    rank.cuda.all_reduce(data.device(), ReduceOp::prod, rank.stream);
+    rank.host.all_reduce(data.host(), ReduceOp::prod);
+    expect_same(rank, data, "all_reduce");
+    EXPECT_EQ(rank.cuda.allocate_symmetric(Bytes(100)).size(), Bytes(100));
+  });
+  testing::WorldMemory::free_all();
 }
 
 TEST_F(CudaStaging, ARankThatThrowsLetsGoOfStreamsBetweenHosts) {

@@ -15,6 +15,7 @@ namespace {
 
 namespace cuda = kernels::cuda;
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using testing::Process;
 using testing::TwinBuffer;
@@ -128,6 +129,19 @@ TEST_F(CudaProcesses, WorkTogetherThroughIpc) {
   for (Process& process : processes_) {
     EXPECT_TRUE(process.says("done\n", kPatience)) << process.said();
     EXPECT_THAT(process.said(), HasSubstr("means CUDA IPC\n"));
+    EXPECT_THAT(process.said(), Not(HasSubstr("wrong")));
+  }
+}
+
+// The emulator refuses IPC when told so; a device does not.
+TEST_F(CudaProcesses, WithoutIpcTheyGoThroughHostMemory) {
+  ::setenv("WEFT_EMULATED_IPC", "0", 1);
+  start({"work", "work"});
+  ::unsetenv("WEFT_EMULATED_IPC");
+  for (Process& process : processes_) {
+    EXPECT_TRUE(process.says("done\n", kPatience)) << process.said();
+    EXPECT_THAT(process.said(), AnyOf(HasSubstr("means host memory: rank 0: cudaIpcGetMemHandle"),
+                                      HasSubstr("means CUDA IPC\n")));
     EXPECT_THAT(process.said(), Not(HasSubstr("wrong")));
   }
 }
