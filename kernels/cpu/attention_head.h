@@ -67,23 +67,21 @@ class HeadMatrix {
   template <class T>
   void load(HeadRows<const T> from, std::int64_t rows, std::int64_t width) {
     resize(rows, width);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      if constexpr (is_staged<T>) {
-        cast(row(r), dtype_of<R>, from.row(r), dtype_of<T>, Elems(width));
-      } else {
-        std::copy_n(from.row(r), width, row(r));
-      }
+    if constexpr (is_staged<T>) {
+      cast_rows({row(0), dtype_of<R>, width}, {from.data, dtype_of<T>, from.stride}, rows,
+                Elems(width));
+    } else {
+      for (std::int64_t r = 0; r < rows; ++r) std::copy_n(from.row(r), width, row(r));
     }
   }
   // Rows [begin, end) to where they belong.
   template <class T>
   void store(HeadRows<T> to, std::int64_t begin, std::int64_t end) const {
-    for (std::int64_t r = begin; r < end; ++r) {
-      if constexpr (is_staged<T>) {
-        cast(to.row(r), dtype_of<T>, row(r), dtype_of<R>, Elems(columns_));
-      } else {
-        std::copy_n(row(r), columns_, to.row(r));
-      }
+    if constexpr (is_staged<T>) {
+      cast_rows({to.row(begin), dtype_of<T>, to.stride}, {row(begin), dtype_of<R>, columns_},
+                end - begin, Elems(columns_));
+    } else {
+      for (std::int64_t r = begin; r < end; ++r) std::copy_n(row(r), columns_, to.row(r));
     }
   }
   void transpose_of(const HeadMatrix& from) {

@@ -81,6 +81,18 @@ void cast_any(void* to, DType to_type, const void* from, DType from_type, std::s
   });
 }
 
+void cast_any_rows(const CastTo& to, const CastFrom& from, std::size_t rows, std::size_t count) {
+  dispatch(to.dtype, [&]<class To>() {
+    dispatch(from.dtype, [&]<class From>() {
+      auto* target = static_cast<To*>(to.data);
+      const auto* source = static_cast<const From*>(from.data);
+      for (std::size_t r = 0; r < rows; ++r, target += to.stride, source += from.stride) {
+        cast_as(target, source, count, 1.0);
+      }
+    });
+  });
+}
+
 }  // namespace weft::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -88,6 +100,7 @@ HWY_AFTER_NAMESPACE();
 namespace weft::kernels {
 
 HWY_EXPORT(cast_any);
+HWY_EXPORT(cast_any_rows);
 
 void cast(void* to, DType to_type, const void* from, DType from_type, Elems count, double scale) {
   if (count.value <= 0) return;
@@ -96,6 +109,14 @@ void cast(void* to, DType to_type, const void* from, DType from_type, Elems coun
     return;
   }
   HWY_DYNAMIC_DISPATCH(cast_any)(to, to_type, from, from_type, count.size(), scale);
+}
+
+void cast_rows(const CastTo& to, const CastFrom& from, std::int64_t rows, Elems count) {
+  if (rows <= 0 || count.value <= 0) return;
+  if (to.stride == count.value && from.stride == count.value) {
+    return cast(to.data, to.dtype, from.data, from.dtype, Elems(rows * count.value));
+  }
+  HWY_DYNAMIC_DISPATCH(cast_any_rows)(to, from, static_cast<std::size_t>(rows), count.size());
 }
 
 }  // namespace weft::kernels

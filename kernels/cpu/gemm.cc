@@ -180,16 +180,12 @@ void product(const Gemm& g, const Tail& tail) {
 // A matrix in f32, side by side, from one of halves.
 void widen(float* to, const void* from, DType dtype, std::int64_t ld, std::int64_t rows,
            std::int64_t columns) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    cast(to + r * columns, DType::f32, at(from, r * ld, dtype), dtype, Elems(columns));
-  }
+  cast_rows({to, DType::f32, columns}, {from, dtype, ld}, rows, Elems(columns));
 }
 
 void narrow(void* to, std::int64_t ld, DType dtype, const float* from, std::int64_t rows,
             std::int64_t columns) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    cast(at(to, r * ld, dtype), dtype, from + r * columns, DType::f32, Elems(columns));
-  }
+  cast_rows({to, dtype, ld}, {from, DType::f32, columns}, rows, Elems(columns));
 }
 
 // A panel of halves: A and C are widened, B and the bias have been.

@@ -15,15 +15,15 @@ namespace weft::kernels::cuda::collective {
 template <class T>
 void launch_program(const Party& party, const CollectiveCall& call, void* stream) {
   launch(run_program<T>,
-         Shape{static_cast<unsigned>(call.lanes), static_cast<unsigned>(call.threads)},
-         stream, party, call);
+         Shape{static_cast<unsigned>(call.lanes), static_cast<unsigned>(call.threads)}, stream,
+         party, call);
 }
 
 template <class T>
 void launch_small(const Party& party, const SmallCall& call, void* stream) {
   launch(run_small_call<T>,
-         Shape{static_cast<unsigned>(call.lanes), static_cast<unsigned>(call.threads)},
-         stream, party, call);
+         Shape{static_cast<unsigned>(call.lanes), static_cast<unsigned>(call.threads)}, stream,
+         party, call);
 }
 
 template <class T>

@@ -89,7 +89,8 @@ struct UnitFold {
   }
   template <ReduceOp kOp>
   __device__ void add(const Unit& unit) {
-    for (int e = 0; e < kPer; ++e) sums[e] = reduce_pair<kOp>(sums[e], widened(element_of<T>(unit, e)));
+    for (int e = 0; e < kPer; ++e)
+      sums[e] = reduce_pair<kOp>(sums[e], widened(element_of<T>(unit, e)));
   }
   __device__ void add(ReduceOp op, const Unit& unit) {
     switch (op) {

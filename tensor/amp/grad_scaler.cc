@@ -8,6 +8,7 @@
 #include "kernels/optimizer.h"
 #include "tensor/autograd/node.h"
 #include "tensor/ops/basic.h"
+#include "tensor/optim/clip.h"
 
 namespace weft::tensor::amp {
 namespace {
@@ -35,10 +36,7 @@ std::vector<std::string> overflowed_parameters(optim::Optimizer& optimizer) {
   std::vector<std::string> names;
   for (const auto& group : optimizer.groups()) {
     for (const auto& [name, parameter] : group.parameters) {
-      const auto gradient = parameter.grad();
-      if (!gradient.defined()) continue;
-      const kernels::FlatTensor flat{gradient.data(), Elems(gradient.numel()), gradient.dtype()};
-      if (!std::isfinite(kernels::squared_norm({&flat, 1}))) names.push_back(name);
+      if (!std::isfinite(optim::grad_norm({&parameter, 1}))) names.push_back(name);
     }
   }
   return names;

@@ -68,8 +68,8 @@ TEST(AutocastTest, IsItsThreadsOwn) {
 }
 
 TEST(AutocastTest, RefusesTypesThatAreNotLow) {
-  EXPECT_THROW(amp::Autocast(DType::f32), InvalidArgument);
-  EXPECT_THROW(amp::Autocast(DType::i64), InvalidArgument);
+  EXPECT_THROW(amp::Autocast{DType::f32}, InvalidArgument);
+  EXPECT_THROW(amp::Autocast{DType::i64}, InvalidArgument);
   EXPECT_FALSE(amp::autocast_enabled());
 }
 

@@ -136,39 +136,5 @@ TEST_F(MisuseTest, AHostPointerIsFoundBeforeTheLaunch) {
   }
 }
 
-__global__ void products(const float* a, const float* b, float* d) {
-  const unsigned group = threadIdx.x / 4, t = threadIdx.x % 4;
-  const auto two = [](const float* x, const float* y) { return pack_two<BFloat16>(*x, *y); };
-  const auto at = [&](unsigned row, unsigned k) {
-    return two(a + row * 16 + k, a + row * 16 + k + 1);
-  };
-  const std::uint32_t fa[4] = {at(group, 2 * t), at(group + 8, 2 * t), at(group, 2 * t + 8),
-                               at(group + 8, 2 * t + 8)};
-  const auto bt = [&](unsigned k) { return two(b + k * 8 + group, b + (k + 1) * 8 + group); };
-  const std::uint32_t fb[2] = {bt(2 * t), bt(2 * t + 8)};
-  const float c[4] = {1, 2, 3, 4};
-  float r[4];
-  mma_m16n8k16<BFloat16>(r, fa, fb, c);
-  for (unsigned i = 0; i < 4; ++i) d[(group + i / 2 * 8) * 8 + 2 * t + i % 2] = r[i];
-}
-
-TEST(TensorCoreTest, ABFloat16ProductIsThePlainOne) {
-  std::vector<float> a(16 * 16), b(16 * 8);
-  for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i % 13) - 6;
-  for (std::size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i % 7) - 3;
-  const auto out = run_into<float>(16 * 16 + 16 * 8 + 16 * 8, [&](float* to) {
-    copy_to_device(to, a.data(), Bytes(16 * 16 * 4));
-    copy_to_device(to + 256, b.data(), Bytes(16 * 8 * 4));
-    launch(products, Shape{1, 32}, nullptr, to, to + 256, to + 384);
-  });
-  for (std::size_t row = 0; row < 16; ++row) {
-    for (std::size_t column = 0; column < 8; ++column) {
-      float sum = static_cast<float>(1 + column % 2 + row / 8 * 2);
-      for (std::size_t k = 0; k < 16; ++k) sum += a[row * 16 + k] * b[k * 8 + column];
-      EXPECT_EQ(out[384 + row * 8 + column], sum) << row << "," << column;
-    }
-  }
-}
-
 }  // namespace
 }  // namespace weft::kernels::cuda

@@ -64,8 +64,8 @@ void* Arena::allocate(std::size_t bytes) {
   if (used_ + wanted > capacity_) return nullptr;
   std::size_t offset = kGuard;
   for (const auto& [start, size] : live_) {
-    if (offset + wanted + kGuard <= start) break;
-    offset = start + rounded(size) + kGuard;
+    if (offset + wanted + 2 * kGuard <= start) break;
+    offset = start + rounded(size) + 2 * kGuard;
   }
   if (offset + wanted + kGuard > reach_) return nullptr;
   allow(base_ + offset - kGuard, wanted + 2 * kGuard);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -51,6 +52,7 @@ class Block {
   explicit Block(Running& running)
       : running_(running),
         threads_(running.launch.block.x * running.launch.block.y * running.launch.block.z),
+        warps_((threads_.size() + 31) / 32),
         shared_(running.launch.shared_bytes + kSharedAlignment) {
     for (unsigned i = 0; i < threads_.size(); ++i) threads_[i].index = i;
   }
@@ -129,7 +131,7 @@ void Block::run(uint3 index) {
     thread.copies.groups.clear();
   }
   const auto count = static_cast<unsigned>(threads_.size());
-  warps_.assign((count + 31) / 32, Warp{});
+  for (Warp& warp : warps_) warp.begin();
   for (unsigned i = 0; i < count; ++i) warps_[i / 32].alive |= 1u << (i % 32);
   std::memset(shared_.data(), kMemoryPoison, shared_.size());
   ready_.clear();
@@ -162,7 +164,8 @@ void Block::run(uint3 index) {
 // On a fiber: threads from the first that has not begun, until one waits or others can go on.
 void Block::run_threads() {
   while (next_ < threads_.size() && ready_.empty() && !running_.failed) {
-    run_thread(threads_[next_++]);
+    const auto last = static_cast<unsigned>(threads_.size()) - 1;
+    run_thread(threads_[latest_first() ? last - next_ : next_]);
   }
   Fiber* const self = fiber_;
   pool().give(self);
@@ -170,6 +173,7 @@ void Block::run_threads() {
 }
 
 void Block::run_thread(Thread& thread) {
+  ++next_;
   const auto& size = running_.launch.block;
   thread.fiber = fiber_;
   current_ = &thread;
@@ -192,11 +196,11 @@ void Block::end(Thread& thread) {
   Warp& warp = warp_of(thread);
   warp.alive &= ~(1u << (thread.index % 32));
   // Those that wait for this lane wait no more: a lane that has ended takes no part.
-  for (auto& call : warp.calls) {
-    if (call.mask != 0 && !call.complete && call.arrived == (call.mask & warp.alive)) {
-      call.complete = true;
+  for (const auto& call : warp.calls()) {
+    if (call->mask != 0 && !call->complete && call->arrived == (call->mask & warp.alive)) {
+      call->complete = true;
       for (unsigned lane = 0; lane < 32; ++lane) {
-        if (call.arrived >> lane & 1) ready_.push_back(&threads_[thread.index / 32 * 32 + lane]);
+        if (call->arrived >> lane & 1) ready_.push_back(&threads_[thread.index / 32 * 32 + lane]);
       }
     }
   }
@@ -283,7 +287,7 @@ std::string Block::stuck() const {
   auto text = fmt::format("a deadlock: of {} threads ", threads_.size());
   if (!at_barrier_.empty()) {
     text += fmt::format("{} wait at __syncthreads() (the first is {}), ", at_barrier_.size(),
-                        at_barrier_.front()->index);
+                        (*std::ranges::min_element(at_barrier_, {}, &Thread::index))->index);
   }
   if (first_lane != nullptr) {
     text += fmt::format("{} wait for lanes of their warp (the first is {}), ", in_warp,
@@ -326,7 +330,7 @@ bool run_launch(const Launch& launch) {
   } else {
     Block one(running);
     for (std::uint64_t i = 0; i < blocks && !running.failed; ++i) {
-      one.run(block_index(launch.grid, i));
+      one.run(block_index(launch.grid, latest_first() ? blocks - 1 - i : i));
     }
   }
   return !running.failed;

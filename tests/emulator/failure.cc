@@ -39,4 +39,9 @@ long long setting(const char* name, long long otherwise, long long least) {
   std::_Exit(2);
 }
 
+bool latest_first() {
+  static const bool yes = setting("WEFT_EMULATED_ORDER", 0, 0) == 1;
+  return yes;
+}
+
 }  // namespace weft::emulated

@@ -21,4 +21,8 @@ std::string last_failure();
 // process with a message, as every misspelt setting of the emulator does.
 long long setting(const char* name, long long otherwise, long long least);
 
+// WEFT_EMULATED_ORDER=1: what may run in any order (the threads of a block, blocks, the nodes of a
+// graph) runs the latest first instead of the earliest.
+bool latest_first();
+
 }  // namespace weft::emulated

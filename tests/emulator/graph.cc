@@ -7,14 +7,13 @@ namespace weft::emulated {
 namespace {
 
 // One after the other, in an order that the dependencies allow: as captured, or, with
-// WEFT_EMULATED_ORDER=1, the latest of those that may run first. A dependency that is missing shows
+// latest_first(), the latest of those that may run first. A dependency that is missing shows
 // in one of the two.
 void run(const Captured& work) {
-  static const bool latest_first = setting("WEFT_EMULATED_ORDER", 0, 0) == 1;
   const auto& nodes = work.nodes;
-  if (!latest_first) {
+  if (!latest_first()) {
     for (const auto& node : nodes) {
-      if (kept() == cudaSuccess) node.work.run();
+      if (emulated::kept() == cudaSuccess) node.work.run();
     }
     return;
   }

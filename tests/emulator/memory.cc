@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -27,7 +28,9 @@ std::optional<int> arena_around(const void* address) {
 // nothing was freed.
 void check_at_exit() {
   static const int once = std::atexit([] {
-    if (!guards_hold()) std::_Exit(86);
+    if (guards_hold()) return;
+    std::fflush(nullptr);
+    std::_Exit(86);
   });
   static_cast<void>(once);
 }

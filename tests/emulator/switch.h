@@ -39,7 +39,7 @@ class StackSwitch {
 
  private:
   void* pointer_ = nullptr;  // x86-64: the stack pointer, everything else being on the stack
-  ucontext_t context_{};     // elsewhere
+  [[maybe_unused]] ucontext_t context_{};  // elsewhere
   const void* bottom_ = nullptr;
   std::size_t bytes_ = 0;
   void* fake_stack_ = nullptr;

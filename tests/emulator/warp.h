@@ -3,7 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <memory>
+#include <vector>
 
 namespace weft::emulated {
 
@@ -22,22 +23,32 @@ struct WarpCall {
   }
 };
 
-struct Warp {
-  unsigned alive = 0;          // lanes that exist and have not ended
-  std::deque<WarpCall> calls;  // stay where they are
+class Warp {
+ public:
+  unsigned alive = 0;  // lanes that exist and have not ended
 
+  // For a new block.
+  void begin() {
+    alive = 0;
+    for (const auto& call : calls_) *call = WarpCall{};
+  }
   // The call with this mask that has not begun to end, or a new one. A lane can be one call ahead
   // of others at most.
   WarpCall& join(unsigned mask) {
     WarpCall* unused = nullptr;
-    for (auto& call : calls) {
-      if (call.mask == mask && !call.complete) return call;
-      if (call.mask == 0) unused = &call;
+    for (const auto& call : calls_) {
+      if (call->mask == mask && !call->complete) return *call;
+      if (call->mask == 0) unused = call.get();
     }
-    if (unused == nullptr) unused = &calls.emplace_back();
+    if (unused == nullptr) unused = calls_.emplace_back(std::make_unique<WarpCall>()).get();
     unused->mask = mask;
     return *unused;
   }
+  // Calls that lanes wait in.
+  const std::vector<std::unique_ptr<WarpCall>>& calls() const { return calls_; }
+
+ private:
+  std::vector<std::unique_ptr<WarpCall>> calls_;
 };
 
 }  // namespace weft::emulated

@@ -185,5 +185,26 @@ TEST(CastTest, WorksInPlaceBetweenTypesOfOneSize) {
   }
 }
 
+TEST(CastTest, RowsAreCastAsOneByOneAndWhatLiesBetweenStays) {
+  for_each_target([] {
+    constexpr std::size_t kRows = 5;
+    for (const std::size_t count : {std::size_t{1}, std::size_t{16}, std::size_t{37}}) {
+      for (const std::size_t gap : {std::size_t{0}, std::size_t{3}}) {
+        const std::size_t stride = count + gap;
+        const auto from = ordinary_buffer<float>(kRows * stride, 11);
+        Buffer<BFloat16> to(kRows * stride);
+        for (std::size_t i = 0; i < kRows * stride; ++i) to.set(i, BFloat16(-1.0f));
+        const auto step = static_cast<std::int64_t>(stride);
+        cast_rows({to.data(), DType::bf16, step}, {from.data(), DType::f32, step},
+                  static_cast<std::int64_t>(kRows), Elems(static_cast<std::int64_t>(count)));
+        for (std::size_t i = 0; i < kRows * stride; ++i) {
+          const bool inside = i % stride < count;
+          EXPECT_EQ(to.get(i).bits, BFloat16(inside ? from.get(i) : -1.0f).bits) << i;
+        }
+      }
+    }
+  });
+}
+
 }  // namespace
 }  // namespace weft::kernels
