@@ -37,6 +37,7 @@ Communicator::Impl::Impl(std::unique_ptr<Mesh> mesh,
       settings(with_scratch(new_settings, *mesh)),
       supervisor(std::move(group_supervisor)),
       home(std::move(splits_from)),
+      memory(mesh->memory()),
       engine(std::make_shared<Engine>(std::move(mesh), supervisor, new_settings.engine)),
       planner(rank, size, new_settings.lanes, new_settings.algorithm, new_settings.medium,
               new_settings.tuning, settings.scratch, new_settings.engine.crowded, settings.hosts),
@@ -52,6 +53,7 @@ Communicator::Impl::~Impl() {
          engine->in_flight()},
         Failure::Source::self);
   }
+  if (cuda) cuda->close(unwinding || engine->failed());
   before_close();
   engine->close(!unwinding);
   if (unwinding) {

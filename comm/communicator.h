@@ -30,11 +30,13 @@
 #include "kernels/base/dtype.h"
 #include "kernels/base/error.h"
 #include "kernels/base/units.h"
+#include "kernels/cuda/stream.h"
 #include "kernels/reduce.h"
 
 namespace weft::comm {
 
 struct HostMap;
+class CudaCommunicator;
 
 struct ConstView {
   const void* data = nullptr;
@@ -70,6 +72,9 @@ class Work {
   Work() = default;   // already complete
   void wait() const;  // blocks; throws what the operation failed with
   bool test() const;  // true when complete, well or badly; never throws
+  // Makes what is queued on `stream` from now on wait for an operation on CUDA memory, without the
+  // host; of an operation on host memory as wait().
+  void wait_on(kernels::cuda::Stream stream) const;
   // Runs `callback` once the operation is complete (at once if it is), on the progress thread or
   // the one that drives; it gets the failure or nullptr. It must not throw, nor block on this
   // communicator; it may start asynchronous operations.
@@ -281,6 +286,13 @@ class Communicator {
   // alike: IoError naming the rank whose machine has too little memory, or where it cannot be
   // mapped.
   SymmetricMemory allocate_symmetric(Bytes bytes);
+
+  // Collective, the first time: collectives on CUDA memory (cuda_communicator.h) of this rank's
+  // `device`; ranks may share one. `lanes`: the most thread blocks that a collective may occupy, 0
+  // for what is good; the least of all ranks' counts. Throws on all ranks alike, naming the rank:
+  // Unsupported without a device, InvalidArgument for an index out of range. Later calls give the
+  // same again, and know no other device. It lives as long as the communicator.
+  CudaCommunicator& cuda(int device, int lanes = 0);
 
   // Fails every pending and later call here and on the other ranks with Aborted(reason). Never
   // blocks; the destructor waits (at most 300 ms) until the others have been told. A process that

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "comm/cuda_communicator.h"
 #include "comm/execute/engine.h"
 #include "comm/group.h"
 #include "comm/planner.h"
@@ -67,11 +68,13 @@ struct Communicator::Impl {
   Settings settings;
   std::shared_ptr<GroupSupervisor> supervisor;
   std::shared_ptr<Home> home;
+  const memory::Group* memory;  // of all ranks, where they share it, else null
   std::shared_ptr<Engine> engine;
   Planner planner;
   std::string name = "world";  // the same on all ranks, no other communicator's; keys splits
   std::uint32_t splits = 0;
-  std::shared_ptr<shm::Host> host;  // null where no memory is shared
+  std::shared_ptr<shm::Host> host;         // null where no memory is shared
+  std::unique_ptr<CudaCommunicator> cuda;  // once it was asked for
   int exceptions_at_birth;
   std::atomic<bool> aborted{false};  // by this rank
   std::function<void()> before_close = [] {};

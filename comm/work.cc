@@ -9,6 +9,14 @@ void Work::wait() const {
   if (state_) state_->completion->wait();
 }
 
+void Work::wait_on(kernels::cuda::Stream stream) const {
+  if (state_ && state_->order) {
+    state_->order(stream);
+  } else {
+    wait();
+  }
+}
+
 bool Work::test() const { return !state_ || state_->completion->done(); }
 
 void Work::then(std::function<void(std::exception_ptr)> callback) const {

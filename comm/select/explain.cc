@@ -9,6 +9,8 @@ namespace weft::comm {
 
 namespace {
 
+bool shares_memory(Medium medium) { return medium == Medium::memory || medium == Medium::cuda; }
+
 Candidate judge(const Algorithm& algorithm, const Problem& problem, Bytes bytes,
                 const Tuning& tuning, Medium medium, bool crowded) {
   Candidate candidate{algorithm.name, true, 0, {}};
@@ -16,11 +18,12 @@ Candidate judge(const Algorithm& algorithm, const Problem& problem, Bytes bytes,
     candidate.possible = false;
     candidate.why = fmt::format("does no {} on these {} ranks", name_of(problem.collective),
                                 problem.world_size);
-  } else if (medium == Medium::memory) {
+  } else if (shares_memory(medium)) {
+    const SharedCosts& costs = medium == Medium::cuda ? tuning.cuda : tuning.shared;
     const auto compared = candidates_on_memory(problem);
     if (std::find(compared.begin(), compared.end(), algorithm.name) != compared.end()) {
       candidate.seconds =
-          deciding_seconds_on_memory(algorithm.name, problem, bytes, crowded, tuning.shared);
+          deciding_seconds_on_memory(algorithm.name, problem, bytes, crowded, costs);
     } else {
       candidate.why = "not compared: on memory, passing data on only adds copies";
     }
@@ -40,9 +43,13 @@ Explanation explain(const Problem& problem, Bytes bytes, const Tuning& tuning, M
                     bool crowded) {
   Explanation told;
   const Bytes size = problem.collective == Collective::all_to_all ? Bytes(0) : bytes;
-  told.choice = medium == Medium::memory
-                    ? Choice{choose_on_memory(problem, bytes, crowded, tuning), 1, false}
-                    : choose(problem, bytes, 1, medium, tuning);
+  if (medium == Medium::cuda) {
+    told.choice = {choose_on_cuda(problem, bytes, tuning), 1, false};
+  } else if (medium == Medium::memory) {
+    told.choice = {choose_on_memory(problem, bytes, crowded, tuning), 1, false};
+  } else {
+    told.choice = choose(problem, bytes, 1, medium, tuning);
+  }
   const std::string_view measured = tuning.measured_choice(medium, problem, size);
   const bool by_table = !measured.empty() && measured == told.choice.algorithm;
   told.rule = by_table ? fmt::format("measured: the fastest at this size over {} with {} ranks",

@@ -53,21 +53,34 @@ double deciding_seconds_on_memory(std::string_view algorithm, const Problem& pro
          2;
 }
 
-std::string_view choose_on_memory(const Problem& problem, Bytes bytes, bool crowded,
-                                  const Tuning& tuning) {
+namespace {
+
+std::string_view choose_among(const Problem& problem, Bytes bytes, bool crowded, Medium medium,
+                              const SharedCosts& costs, const Tuning& tuning) {
   const bool blind = problem.collective == Collective::all_to_all;
   const Bytes size = blind ? Bytes(0) : bytes;
-  const std::string_view measured = tuning.measured_choice(Medium::memory, problem, size);
+  const std::string_view measured = tuning.measured_choice(medium, problem, size);
   if (!measured.empty()) return measured;
   std::string_view best;
   double best_seconds = 0;
   for (const std::string_view name : candidates_on_memory(problem)) {
-    const double expected = deciding_seconds_on_memory(name, problem, size, crowded, tuning.shared);
+    const double expected = deciding_seconds_on_memory(name, problem, size, crowded, costs);
     if (!best.empty() && expected >= best_seconds) continue;
     best = name;
     best_seconds = expected;
   }
   return best;
+}
+
+}  // namespace
+
+std::string_view choose_on_memory(const Problem& problem, Bytes bytes, bool crowded,
+                                  const Tuning& tuning) {
+  return choose_among(problem, bytes, crowded, Medium::memory, tuning.shared, tuning);
+}
+
+std::string_view choose_on_cuda(const Problem& problem, Bytes bytes, const Tuning& tuning) {
+  return choose_among(problem, bytes, false, Medium::cuda, tuning.cuda, tuning);
 }
 
 }  // namespace weft::comm

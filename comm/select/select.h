@@ -31,6 +31,10 @@ Choice choose(const Problem& problem, Bytes bytes, int lanes = 1, Medium medium 
 std::string_view choose_on_memory(const Problem& problem, Bytes bytes, bool crowded,
                                   const Tuning& tuning = built_in_tuning());
 
+// The same of CUDA memory.
+std::string_view choose_on_cuda(const Problem& problem, Bytes bytes,
+                                const Tuning& tuning = built_in_tuning());
+
 // How an algorithm named by the user is to be cut for this size.
 Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes bytes, int lanes = 1,
                     const Tuning& tuning = built_in_tuning());

@@ -9,7 +9,7 @@ namespace weft::comm {
 
 namespace {
 
-constexpr std::array<std::string_view, kMediums> kNames = {"shm", "tcp", "network"};
+constexpr std::array<std::string_view, kMediums> kNames = {"shm", "tcp", "network", "cuda"};
 
 }  // namespace
 
@@ -22,7 +22,7 @@ std::optional<Medium> parse_medium(std::string_view name) {
 }
 
 const LinkCosts& Tuning::costs(Medium medium) const {
-  if (medium == Medium::memory) return memory;
+  if (medium == Medium::memory || medium == Medium::cuda) return memory;
   return medium == Medium::tcp ? tcp : network;
 }
 

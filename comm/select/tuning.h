@@ -42,10 +42,15 @@ struct SharedCosts {
 // with cores of their own, and at 32 KiB for four ranks that share cores.
 inline constexpr SharedCosts kSharedCosts{0.82e-6, 9.0e-6, 1.0 / 10e9, 1.0 / 10e9, 1.0 / 10e9};
 
-// What carries the messages: memory of one host, sockets inside a host, or sockets between hosts.
-enum class Medium : std::uint8_t { memory, tcp, network };
-inline constexpr int kMediums = 3;
-std::string_view name_of(Medium medium);  // "shm", "tcp", "network", as in files
+// Ranks that address each other's CUDA memory, on one H100 or several joined by NVLink: a flag is
+// seen after some microseconds, and memory moves at hundreds of GB/s. Guesses, until measured.
+inline constexpr SharedCosts kCudaCosts{2.5e-6, 2.5e-6, 1.0 / 1.2e12, 1.0 / 300e9, 1.0 / 300e9};
+
+// What carries the messages: memory of one host, sockets inside a host, sockets between hosts, or
+// CUDA memory of one host.
+enum class Medium : std::uint8_t { memory, tcp, network, cuda };
+inline constexpr int kMediums = 4;
+std::string_view name_of(Medium medium);  // "shm", "tcp", "network", "cuda", as in files
 std::optional<Medium> parse_medium(std::string_view name);
 
 // Which algorithm was the fastest up to which size; the sizes rise. Beyond the last the model
@@ -75,6 +80,9 @@ struct Tuning {
   LinkCosts memory = kMemoryCosts;  // of messages through memory
   LinkCosts tcp = kSocketCosts;
   LinkCosts network = kNetworkCosts;
+  SharedCosts cuda = kCudaCosts;
+  // A rank's contribution up to here is sent to everybody at once, its flag beside the data.
+  double cuda_small_bytes = 16 << 10;
   // A message this long costs little more than its bytes, and two of them still fit a core's cache.
   double tile_bytes = 512 << 10;
   std::vector<Measured> measured;

@@ -114,7 +114,8 @@ Measured read_measured(const Source& source, Fields& fields, const std::string& 
   const std::string transport = needed(source, fields, "transport", path);
   const auto medium = parse_medium(transport);
   if (!medium) {
-    source.refuse(fields.path("transport"), "expected shm, tcp or network, found '{}'", transport);
+    source.refuse(fields.path("transport"), "expected shm, tcp, network or cuda, found '{}'",
+                  transport);
   }
   table.medium = *medium;
   table.collective = collective_of(source, fields, path);
@@ -181,6 +182,8 @@ Tuning parse_tuning(const std::string& text, const std::string& name) {
   fields.inside("messages_in_memory", [&](Fields& link) { read_link(link, tuning.memory); });
   fields.inside("tcp", [&](Fields& link) { read_link(link, tuning.tcp); });
   fields.inside("network", [&](Fields& link) { read_link(link, tuning.network); });
+  fields.inside("cuda", [&](Fields& shared) { read_shared(shared, tuning.cuda); });
+  fields.number("cuda_small_bytes", tuning.cuda_small_bytes, 0, 1 << 30);
   fields.number("tile_bytes", tuning.tile_bytes, 1 << 10, 1 << 30);
   fields.each("measured", [&](const nlohmann::json& value, const std::string& path) {
     Fields table(source, value, path);
@@ -210,6 +213,8 @@ std::string format_tuning(const Tuning& tuning) {
   json["messages_in_memory"] = to_json(tuning.memory);
   json["tcp"] = to_json(tuning.tcp);
   json["network"] = to_json(tuning.network);
+  json["cuda"] = to_json(tuning.cuda);
+  json["cuda_small_bytes"] = tuning.cuda_small_bytes;
   json["tile_bytes"] = tuning.tile_bytes;
   json["measured"] = nlohmann::ordered_json::array();
   for (const Measured& table : tuning.measured) json["measured"].push_back(to_json(table));

@@ -3,12 +3,20 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdlib>
+
 #include "kernels/base/error.h"
 #include "kernels/cuda/relaxed_capture.h"
 #include "kernels/cuda/status.h"
 
 namespace weft::kernels::cuda {
 namespace {
+
+// Streams share this many queues to the device (8 if nobody says more, 32 at most). Of two streams
+// in one queue, what waits in the first can keep back the second, for which it may be waiting:
+// ranks that are threads of this process (comm/cuda_communicator.h) have many. Read by the driver
+// at the first call.
+[[maybe_unused]] const bool has_queues = ::setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0) == 0;
 
 // A missing driver, and one older than this runtime, are no devices rather than errors.
 cudaError_t query(int* count) {

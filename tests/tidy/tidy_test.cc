@@ -45,25 +45,16 @@ bool starts_with(const std::string& text, const std::string& prefix) {
 }
 
 // The room a file belongs to: the longest of these that its path starts with.
-const std::vector<std::string> kRooms = {"kernels/base/",
-                                         "kernels/",
-                                         "comm/schedule/",
-                                         "comm/algorithms/",
-                                         "comm/passes/",
-                                         "comm/verify/",
-                                         "comm/simulate/",
-                                         "comm/select/",
-                                         "comm/transport/",
-                                         "comm/execute/",
-                                         "comm/rendezvous/",
-                                         "comm/trace/",
-                                         "comm/",
-                                         "tensor/parallel/",
-                                         "tensor/",
-                                         "launcher/",
-                                         "bench/",
-                                         "examples/",
-                                         "tests/"};
+const std::vector<std::string> kRooms = {"kernels/base/",    "kernels/",
+                                         "comm/schedule/",   "comm/algorithms/",
+                                         "comm/passes/",     "comm/verify/",
+                                         "comm/simulate/",   "comm/select/",
+                                         "comm/transport/",  "comm/transport/cuda_ipc/",
+                                         "comm/execute/",    "comm/rendezvous/",
+                                         "comm/trace/",      "comm/",
+                                         "tensor/parallel/", "tensor/",
+                                         "launcher/",        "bench/",
+                                         "examples/",        "tests/"};
 
 std::string room_of(const std::string& path) {
   std::string best;
@@ -76,9 +67,11 @@ std::string room_of(const std::string& path) {
 // Which rooms (or single headers) each room may include, itself apart.
 const std::map<std::string, std::set<std::string>>& include_law() {
   static const std::set<std::string> kComm = {
-      "kernels/base/",   "kernels/",      "comm/schedule/", "comm/algorithms/",
-      "comm/passes/",    "comm/verify/",  "comm/simulate/", "comm/select/",
-      "comm/transport/", "comm/execute/", "comm/trace/",    "comm/rendezvous/"};
+      "kernels/base/",           "kernels/",     "comm/schedule/",
+      "comm/algorithms/",        "comm/passes/", "comm/verify/",
+      "comm/simulate/",          "comm/select/", "comm/transport/",
+      "comm/execute/",           "comm/trace/",  "comm/rendezvous/",
+      "comm/transport/cuda_ipc/"};
   static const std::set<std::string> kEverything = [] {
     std::set<std::string> all = kComm;
     all.insert({"comm/", "tensor/", "tensor/parallel/", "launcher/"});
@@ -99,14 +92,17 @@ const std::map<std::string, std::set<std::string>>& include_law() {
       {"comm/select/",
        {"kernels/base/", "comm/schedule/", "comm/algorithms/", "comm/passes/", "comm/simulate/"}},
       {"comm/transport/", {"kernels/base/"}},
+      {"comm/transport/cuda_ipc/",
+       {"kernels/base/", "kernels/cuda/runtime.h", "kernels/cuda/collective.h"}},
       {"comm/rendezvous/", {"kernels/base/"}},
       {"comm/trace/", {"kernels/base/", "comm/schedule/"}},
       {"comm/execute/",
-       {"kernels/base/", "kernels/reduce.h", "kernels/wire.h", "comm/schedule/", "comm/transport/",
-        "comm/trace/"}},
+       {"kernels/base/", "kernels/reduce.h", "kernels/wire.h", "kernels/cuda/collective.h",
+        "comm/schedule/", "comm/transport/", "comm/trace/"}},
       {"comm/", kComm},
       {"tensor/", {"kernels/base/", "kernels/"}},
-      {"tensor/parallel/", {"kernels/base/", "kernels/", "tensor/", "comm/communicator.h"}},
+      {"tensor/parallel/",
+       {"kernels/base/", "kernels/", "tensor/", "comm/communicator.h", "comm/cuda_communicator.h"}},
       {"launcher/", kEverything},
       {"bench/", with(kEverything, {"bench/"})},
       {"examples/", kEverything},
