@@ -10,7 +10,6 @@
 namespace weft::comm {
 namespace {
 
-
 ErrorCode decode_code(std::uint8_t raw) {
   if (raw >= kErrorCodeCount) fail<Corrupt>("the unknown error code {}", raw);
   return static_cast<ErrorCode>(raw);
