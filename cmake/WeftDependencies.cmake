@@ -13,7 +13,10 @@ pkg_check_modules(CBLAS REQUIRED IMPORTED_TARGET openblas)
 find_path(WEFT_ASIO_INCLUDE asio.hpp REQUIRED)
 add_library(weft_asio INTERFACE)
 target_include_directories(weft_asio SYSTEM INTERFACE $<BUILD_INTERFACE:${WEFT_ASIO_INCLUDE}>)
-target_compile_definitions(weft_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED ASIO_NO_TS_EXECUTORS)
+# ASIO_HAS_STD_ALIGNED_ALLOC: else Asio (1.22) finds it only in sources that included a standard header before it, and
+# what one source took with operator new another gives to free().
+target_compile_definitions(weft_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED ASIO_NO_TS_EXECUTORS
+                           ASIO_HAS_STD_ALIGNED_ALLOC=1)
 target_link_libraries(weft_asio INTERFACE Threads::Threads)
 
 # xxHash with the vector unit chosen at run time, where the package has it (x86); else inlined for the baseline.

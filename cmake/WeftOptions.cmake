@@ -10,6 +10,7 @@ option(WEFT_WERROR "Warnings are errors in weft's own code" ${PROJECT_IS_TOP_LEV
 set(WEFT_CUDA AUTO CACHE STRING "Build the CUDA backend: ON, OFF, or AUTO (where nvcc is found)")
 set_property(CACHE WEFT_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(WEFT_SANITIZE "" CACHE STRING "Sanitizers for weft's own code, e.g. address,undefined or thread")
+option(WEFT_FUZZERS "Build weft_fuzzer (clang with libFuzzer): tests/fuzz/targets.h" OFF)
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
@@ -32,8 +33,16 @@ target_compile_options(weft_warnings INTERFACE
 if(WEFT_SANITIZE)
   add_compile_options(-fsanitize=${WEFT_SANITIZE} -fno-omit-frame-pointer -g)
   add_link_options(-fsanitize=${WEFT_SANITIZE})
-  if(WEFT_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    # Asio's fences: g++ warns that ThreadSanitizer does not see them. And a false alarm in fmt.
-    add_compile_options(-Wno-tsan -Wno-error=stringop-overflow)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    add_compile_options(-Wno-error=stringop-overflow)  # a false alarm in fmt
+    if(WEFT_SANITIZE MATCHES "thread")
+      add_compile_options(-Wno-tsan)  # Asio's fences: g++ warns that ThreadSanitizer does not see them
+    endif()
   endif()
+endif()
+if(WEFT_FUZZERS)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "WEFT_FUZZERS needs clang: use the preset fuzz, or set CMAKE_CXX_COMPILER=clang++-14")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link)  # libFuzzer sees which branches an input takes
 endif()

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <thread>
 #include <utility>
 
 #include "comm/execute/call.h"
+#include "comm/rendezvous/wire.h"
 
 namespace weft::comm {
 
@@ -28,31 +28,6 @@ StoreClientOptions client_options(const JobIdentity& job, PeerIdentity self,
   client.connect_timeout = options.connect_timeout;
   client.heartbeat = options.heartbeat;
   return client;
-}
-
-Blob encode(const Failure& failure) {
-  const nlohmann::json json = {{"source", static_cast<int>(failure.source)},
-                               {"code", static_cast<int>(failure.code)},
-                               {"rank", failure.rank},
-                               {"host", failure.host},
-                               {"pid", failure.pid},
-                               {"what", failure.what},
-                               {"operation", failure.operation}};
-  const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  return {text.begin(), text.end()};
-}
-
-Failure decode_failure(const Blob& blob) {
-  const auto json = nlohmann::json::parse(blob.begin(), blob.end());
-  Failure failure;
-  failure.source = static_cast<Failure::Source>(json.at("source").get<int>());
-  failure.code = static_cast<ErrorCode>(json.at("code").get<int>());
-  failure.rank = json.at("rank").get<int>();
-  failure.host = json.at("host").get<std::string>();
-  failure.pid = json.at("pid").get<std::int64_t>();
-  failure.what = json.at("what").get<std::string>();
-  failure.operation = json.at("operation").get<std::string>();
-  return failure;
 }
 
 class StoreSupervisor final : public GroupSupervisor {
@@ -149,7 +124,7 @@ class StoreSupervisor final : public GroupSupervisor {
         return failure;
       }
       return decode_failure(job_->store().get(key_ + "/verdict", kScopedWait));
-    } catch (const std::exception&) {
+    } catch (const Error&) {
       return job_->store().failure().value_or(failure);
     }
   }
@@ -159,10 +134,10 @@ class StoreSupervisor final : public GroupSupervisor {
     // A link that is dropped means that its other end has failed, and said why, or has died.
     try {
       return decode_failure(job_->store().get(key_ + "/verdict", kScopedWait));
+    } catch (const Corrupt&) {  // the verdict, or the job
+      return job_->store().failure().value_or(seen);
     } catch (const Error&) {
       return ask_job(seen, kVerdictWait - kScopedWait);
-    } catch (const std::exception&) {
-      return seen;
     }
   }
 

@@ -10,37 +10,10 @@ namespace weft::comm {
 
 namespace {
 
-using Json = nlohmann::json;
-
-Blob encode(const Json& json) {
-  const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
-  return {text.begin(), text.end()};
-}
-
-Json decode(const Blob& blob) { return Json::parse(blob.begin(), blob.end()); }
-
-Json describe(const shm::Invitation& mine) {
-  return {{"pid", mine.area.pid},
-          {"area", mine.area.fd},
-          {"bell", mine.bell.fd},
-          {"bytes", mine.bytes},
-          {"nonce", mine.nonce}};
-}
-
-shm::Invitation invitation_of(const Json& json) {
-  shm::Invitation theirs;
-  theirs.area = {json.at("pid").get<std::int64_t>(), json.at("area").get<int>()};
-  theirs.bell = {theirs.area.pid, json.at("bell").get<int>()};
-  theirs.bytes = json.at("bytes").get<std::uint64_t>();
-  theirs.nonce = json.at("nonce").get<std::uint64_t>();
-  return theirs;
-}
-
 // The first trouble among the candidates, "" if none; tells who had it.
-std::string first_trouble(const MemoryCandidates& candidates, const std::vector<Json>& said) {
+std::string first_trouble(const MemoryCandidates& candidates, const std::vector<MemoryWord>& said) {
   for (const int rank : candidates.ranks) {
-    const auto& json = said[static_cast<std::size_t>(rank)];
-    const auto text = json.value("trouble", std::string());
+    const auto& text = said[static_cast<std::size_t>(rank)].trouble;
     if (!text.empty()) {
       return fmt::format("rank {}: {}", candidates.names[static_cast<std::size_t>(rank)], text);
     }
@@ -50,39 +23,76 @@ std::string first_trouble(const MemoryCandidates& candidates, const std::vector<
 
 }  // namespace
 
+Blob encode(const MemoryWord& mine) {
+  nlohmann::json json = nlohmann::json::object();
+  if (!mine.trouble.empty()) json["trouble"] = mine.trouble;
+  if (const auto& invitation = mine.invitation) {
+    json.update({{"pid", invitation->area.pid},
+                 {"area", invitation->area.fd},
+                 {"bell", invitation->bell.fd},
+                 {"bytes", invitation->bytes},
+                 {"nonce", invitation->nonce}});
+  }
+  const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return {text.begin(), text.end()};
+}
+
+MemoryWord decode_memory_word(std::span<const std::uint8_t> bytes) {
+  try {
+    const auto json = nlohmann::json::parse(bytes.begin(), bytes.end());
+    MemoryWord theirs;
+    theirs.trouble = json.value("trouble", std::string());
+    if (!json.contains("area")) return theirs;
+    shm::Invitation& invitation = theirs.invitation.emplace();
+    invitation.area = {json.at("pid").get<std::int64_t>(), json.at("area").get<int>()};
+    invitation.bell = {invitation.area.pid, json.at("bell").get<int>()};
+    invitation.bytes = json.at("bytes").get<std::uint64_t>();
+    invitation.nonce = json.at("nonce").get<std::uint64_t>();
+    return theirs;
+  } catch (const nlohmann::json::exception& error) {
+    fail<Corrupt>(
+        "connect: what a rank says of its shared memory cannot be read ({}); do all ranks run the "
+        "same version of weft?",
+        error.what());
+  }
+}
+
 std::shared_ptr<shm::Host> join_memory(const MemoryCandidates& candidates,
                                        const Exchange& exchange) {
   const bool wanted = candidates.ranks.size() > 1;
   std::shared_ptr<shm::Host> host;
-  const auto all_say = [&](const char* what, const Json& mine) {
-    std::vector<Json> said;
-    for (const Blob& blob : exchange(what, encode(mine))) said.push_back(decode(blob));
+  const auto all_say = [&](const char* what, const MemoryWord& mine) {
+    std::vector<MemoryWord> said;
+    for (const Blob& blob : exchange(what, encode(mine))) said.push_back(decode_memory_word(blob));
     return said;
   };
   const auto attempt = [](auto&& body) {
+    MemoryWord mine;
     try {
-      return body();
+      body(mine);
     } catch (const Error& error) {
-      return Json{{"trouble", error.what()}};
+      mine = {error.what(), std::nullopt};
     }
+    return mine;
   };
-  const Json mine = attempt([&] {
-    if (!wanted) return Json::object();
+  const MemoryWord mine = attempt([&](MemoryWord& word) {
+    if (!wanted) return;
     host = std::make_shared<shm::Host>(candidates.ranks, candidates.self, candidates.lanes);
-    return describe(host->invitation());
+    word.invitation = host->invitation();
   });
-  const std::vector<Json> invitations = all_say("memory/area", mine);
-  std::string trouble = first_trouble(candidates, invitations);
-  const Json verdict = attempt([&] {
-    if (!wanted || !trouble.empty()) return Json::object();
+  const std::vector<MemoryWord> said = all_say("memory/area", mine);
+  std::string trouble = first_trouble(candidates, said);
+  const MemoryWord verdict = attempt([&](MemoryWord&) {
+    if (!wanted || !trouble.empty()) return;
     std::vector<shm::Invitation> others;
     for (const int rank : candidates.ranks) {
-      others.push_back(invitation_of(invitations[static_cast<std::size_t>(rank)]));
+      const auto& invitation = said[static_cast<std::size_t>(rank)].invitation;
+      if (!invitation) fail<Corrupt>("rank {} says nothing of its memory", rank);
+      others.push_back(*invitation);
     }
     host->accept(others);
-    return Json::object();
   });
-  const std::vector<Json> verdicts = all_say("memory/mapped", verdict);
+  const std::vector<MemoryWord> verdicts = all_say("memory/mapped", verdict);
   if (trouble.empty()) trouble = first_trouble(candidates, verdicts);
   if (trouble.empty()) return wanted ? host : nullptr;
   if (candidates.required) {

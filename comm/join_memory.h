@@ -3,6 +3,8 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,6 +20,15 @@ struct MemoryCandidates {
   std::vector<int> names;  // by rank: its rank in the job, for messages
   bool required = false;   // no other way is allowed
 };
+
+// What a rank says of its memory: where it is, or what went wrong, or nothing.
+struct MemoryWord {
+  std::string trouble;  // "": none
+  std::optional<shm::Invitation> invitation;
+};
+Blob encode(const MemoryWord& mine);
+// Corrupt if that is none.
+MemoryWord decode_memory_word(std::span<const std::uint8_t> bytes);
 
 // Gives every rank's blob, in rank order; called by all ranks of the communicator alike.
 using Exchange = std::function<std::vector<Blob>(const std::string& what, const Blob& mine)>;

@@ -36,7 +36,16 @@ comm::Blob bytes_of_json(const json& value) {
   return {text.begin(), text.end()};
 }
 
-json json_of(const comm::Blob& blob) { return json::parse(blob.begin(), blob.end()); }
+// What another node said, as `read` takes it from the JSON. Throws Corrupt if that is not there.
+template <class Read>
+auto read_word(const std::string& whose, const comm::Blob& blob, Read read) {
+  try {
+    return read(json::parse(blob.begin(), blob.end()));
+  } catch (const json::exception& error) {
+    fail<Corrupt>("what {} said cannot be read ({}); do all nodes run the same version of weft?",
+                  whose, error.what());
+  }
+}
 
 // A numeric address of `name` to listen on, IPv4 where there is one.
 std::string resolve(const std::string& name) {
@@ -134,10 +143,12 @@ class MainNode : public Session {
     end.add(0, outcome);
     for (int node = 1; node < options_.num_nodes; ++node) {
       try {
-        const json other = json_of(meeting_->get(fmt::format("end/{}", node), kForever));
-        end.add(node, other.at("exit_code"), other.at("guilty"));
+        const comm::Blob blob = meeting_->get(fmt::format("end/{}", node), kForever);
+        read_word(fmt::format("node {}", node), blob, [&](const json& other) {
+          end.add(node, other.at("exit_code"), other.at("guilty"));
+        });
       } catch (const Error&) {
-        end.add(node, 1, false);  // its agent is gone
+        end.add(node, 1, false);  // its agent is gone, or another version
       }
     }
     tell_last(end.exit_code());
@@ -176,9 +187,11 @@ class MainNode : public Session {
   void call_the_roll(NodeRoll& roll) {
     const auto deadline = Clock::now() + options_.rendezvous_timeout;
     for (int arrival = 1; arrival <= options_.num_nodes; ++arrival) {
-      comm::Blob blob;
       try {
-        blob = meeting_->get(fmt::format("arrival/{}", arrival), until(deadline));
+        const comm::Blob blob = meeting_->get(fmt::format("arrival/{}", arrival), until(deadline));
+        roll.add(read_word("a node that came", blob, entry_of), own_entry(options_));
+      } catch (const Corrupt& error) {
+        refuse(1, "{}", error.what());
       } catch (const Timeout&) {
         refuse(1,
                "{} not come to {}:{} within {:.3g} s. Run the same command with its --node-rank "
@@ -188,7 +201,6 @@ class MainNode : public Session {
       } catch (const Error& error) {
         refuse(1, "a node left before all had come: {}", error.what());
       }
-      roll.add(entry_of(json_of(blob)), own_entry(options_));
     }
   }
 
@@ -227,15 +239,7 @@ class MainNode : public Session {
 class OtherNode : public Session {
  public:
   explicit OtherNode(const SessionOptions& options) : options_(options) {
-    const json verdict = join();
-    if (verdict.contains("error")) {
-      say("heard");
-      throw LaunchError(verdict.at("exit_code"), verdict.at("error"));
-    }
-    world_size_ = verdict.at("world_size");
-    first_rank_ = verdict.at("first_ranks").at(static_cast<std::size_t>(options_.node_rank));
-    address_ = {options_.main_address,    options_.main_port,   verdict.at("store_address"),
-                verdict.at("store_port"), verdict.at("job_id"), 0};
+    join();
     comm::StoreClientOptions client = meeting_client(options_, address_.store_address);
     client.job.job_id = address_.job_id;
     client.self.world_size = world_size_;
@@ -251,7 +255,8 @@ class OtherNode : public Session {
     try {
       const json end = {{"exit_code", own}, {"guilty", holds_guilty(outcome)}};
       meeting_->set(fmt::format("end/{}", options_.node_rank), bytes_of_json(end));
-      const int result = json_of(meeting_->get("result", kForever));
+      const int result = read_word("node 0", meeting_->get("result", kForever),
+                                   [](const json& value) { return value.get<int>(); });
       say("bye");
       return result;
     } catch (const Error&) {  // node 0 is gone
@@ -268,11 +273,13 @@ class OtherNode : public Session {
     }
   }
 
-  json join() {
+  void join() {
     try {
       meeting_.emplace(meeting_client(options_, options_.main_address));
       announce(*meeting_, own_entry(options_));
-      return json_of(meeting_->get("verdict", options_.rendezvous_timeout + kLastWord));
+      const auto patience = options_.rendezvous_timeout + kLastWord;
+      read_word("node 0", meeting_->get("verdict", patience),
+                [this](const json& verdict) { obey(verdict); });
     } catch (const Timeout& error) {
       refuse(1,
              "node {} cannot meet node 0 at {}:{}: {} Is `weft run --node-rank=0` running there, "
@@ -282,6 +289,17 @@ class OtherNode : public Session {
       refuse(1, "node {} cannot join at {}:{}: {}", options_.node_rank, options_.main_address,
              options_.main_port, error.what());
     }
+  }
+
+  void obey(const json& verdict) {
+    if (verdict.contains("error")) {
+      say("heard");
+      throw LaunchError(verdict.at("exit_code"), verdict.at("error"));
+    }
+    world_size_ = verdict.at("world_size");
+    first_rank_ = verdict.at("first_ranks").at(static_cast<std::size_t>(options_.node_rank));
+    address_ = {options_.main_address,    options_.main_port,   verdict.at("store_address"),
+                verdict.at("store_port"), verdict.at("job_id"), 0};
   }
 
   SessionOptions options_;

@@ -6,8 +6,10 @@
 #include <functional>
 #include <future>
 #include <latch>
+#include <thread>
 
 #include "tests/comm/world.h"
+#include "tests/support/soon.h"
 
 namespace weft::comm {
 namespace {
@@ -67,7 +69,7 @@ TEST_P(Failures, ARankThatThrowsIsNamedByAllOthers) {
     for (const std::size_t r : {0u, 1u, 3u}) {
       EXPECT_EQ(code_of(errors[r]), ErrorCode::peer_lost);
       EXPECT_THAT(text_of(errors[r]), AllOf(HasSubstr("rank 2"), HasSubstr("exception")));
-      EXPECT_LT(told[r] - thrown, milliseconds(1000));
+      EXPECT_LT(told[r] - thrown, tests::kSoon);
     }
   }
 }
@@ -105,7 +107,7 @@ TEST_P(Failures, AbortIsToldToEverybodyAndDoesNotBlock) {
     if (world.rank() == 0) {
       const auto before = steady_clock::now();
       world.abort("the loss is not a number");
-      EXPECT_LT(steady_clock::now() - before, milliseconds(200));
+      EXPECT_LT(steady_clock::now() - before, tests::kSoon);
     }
     pending.wait();
     world.barrier();
@@ -209,7 +211,7 @@ TEST_P(Failures, DisagreementNamesBothRanksAndBothCalls) {
           << one.name;
       EXPECT_THAT(text_of(error), AnyOf(HasSubstr("rank 0"), HasSubstr("rank 2"))) << one.name;
     }
-    EXPECT_LT(steady_clock::now() - start, milliseconds(5000)) << one.name;
+    EXPECT_LT(steady_clock::now() - start, tests::kSoon) << one.name;
   }
 }
 
@@ -234,11 +236,47 @@ TEST_P(Failures, ADisagreementInASplitLeavesTheWorldAlone) {
   });
 }
 
+// What another version of weft, or a bug, may have left where ranks look for the verdict.
+TEST(FailuresOfASplit, AVerdictThatCannotBeReadIsNone) {
+  const Backend backend{"tcp", true, 1};
+  for (const std::string verdict : {"", "{}", "{\"rank\": \"1\"}", "\xff\xff\xff\xff"}) {
+    testing::TestJob job(4, backend);
+    StoreClientOptions options;
+    options.job = job.identity();
+    options.self = {-1, 4};
+    options.port = job.server().port();
+    StoreClient stranger(options);
+    std::vector<std::thread> threads;
+    for (int r = 0; r < 4; ++r) {
+      threads.emplace_back([&, r] {
+        Communicator world = Communicator::connect(job.options(r));
+        auto half = world.split(world.rank() / 2);
+        if (r == 0) {
+          stranger.set("comm/world/0.0/verdict", Blob(verdict.begin(), verdict.end()));
+          stranger.add("comm/world/0.0/failures", 1);
+        }
+        world.barrier();
+        float x = 1;
+        if (r < 2) {
+          try {
+            if (r == 0) half->all_reduce(View(&x, Elems(1), DType::f32));
+            for (;;) half->barrier();
+          } catch (const Error& error) {
+            EXPECT_THAT(error.what(), AllOf(HasSubstr("rank 0"), HasSubstr("rank 1"))) << verdict;
+          }
+        }
+        world.barrier();  // goes on
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+}
+
 class Stalls : public ::testing::TestWithParam<Backend> {};  // in_process() takes no time limit
 
 TEST_P(Stalls, ATimeoutSaysWhoHasNotCome) {
   Backend backend = GetParam();
-  backend.operation_timeout = milliseconds(600);
+  backend.operation_timeout = milliseconds(1500);  // the others come in time
   std::latch over(3);
   const auto errors = testing::run_world(backend, 4, [&](Communicator& world) {
     world.barrier();

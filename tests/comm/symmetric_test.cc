@@ -105,11 +105,11 @@ INSTANTIATE_TEST_SUITE_P(Transports, Symmetric,
                                            Backend{"tcp", true}),
                          [](const auto& param_info) { return param_info.param.name; });
 
-TEST(SymmetricMemory, TenThousandCyclesLeakNothing) {
+TEST(SymmetricMemory, ThousandsOfCyclesLeakNothing) {
   testing::expect_world(testing::shm_backend(), 2, [](Communicator& world) {
     std::size_t descriptors = 0;
     std::size_t mapped = 0;
-    for (int k = 0; k < 10'000; ++k) {
+    for (int k = 0; k < 2000; ++k) {
       const SymmetricMemory memory = world.allocate_symmetric(Bytes(5000));
       if (k == 100 && world.rank() == 0) {
         descriptors = open_descriptors();

@@ -11,14 +11,6 @@
 
 namespace weft::fuzz {
 
-std::vector<Target> all_targets() {
-  std::vector<Target> all;
-  for (const auto targets : {wire_targets(), store_targets(), file_targets()}) {
-    all.insert(all.end(), targets.begin(), targets.end());
-  }
-  return all;
-}
-
 std::string finding_of(const Target& target, std::span<const std::uint8_t> input) {
   try {
     target.run(input);

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "comm/introduction.h"
+#include "comm/join_memory.h"
 #include "comm/rendezvous/handshake.h"
 #include "comm/rendezvous/wire.h"
 #include "tests/fuzz/targets.h"
@@ -143,6 +144,13 @@ std::vector<Bytes> introduction_seeds() {
   return {encode(mine)};
 }
 
+void memory_words(std::span<const std::uint8_t> input) { decode_memory_word(input); }
+std::vector<Bytes> memory_word_seeds() {
+  MemoryWord mine;
+  mine.invitation = {{1234, 5}, {1234, 6}, 4096, 1ull << 63};
+  return {encode(mine), encode(MemoryWord{"no memory", {}}), encode(MemoryWord{})};
+}
+
 constexpr Target kTargets[] = {
     {"store_headers", "comm/rendezvous/wire.cc: headers of the store's frames", store_headers,
      store_header_seeds},
@@ -153,6 +161,8 @@ constexpr Target kTargets[] = {
      handshake_client_seeds},
     {"introductions", "comm/introduction.cc: JSON by which ranks meet", introductions,
      introduction_seeds},
+    {"memory_words", "comm/join_memory.cc: JSON by which ranks of a host share memory",
+     memory_words, memory_word_seeds},
 };
 
 }  // namespace

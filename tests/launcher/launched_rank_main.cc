@@ -49,14 +49,14 @@ int take_part(weft::Communicator& communicator, const std::string& fate, int gui
   return 0;
 }
 
-weft::comm::ConnectOptions join(int here) {
+weft::comm::ConnectOptions join(int here, bool late) {
   if (here == 0 || std::getenv("WEFT_RANK") != nullptr) {
     return weft::comm::ConnectOptions::from_environment();
   }
   weft::launcher::SpawnOptions options;
   options.ranks = here;
   options.grace = std::chrono::milliseconds(200);
-  options.exit_wait = std::chrono::milliseconds(2000);
+  options.exit_wait = std::chrono::seconds(late ? 1 : 20);
   return weft::launcher::launch_ranks_from_here(options);
 }
 
@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
   const std::string fate = argc > 1 ? argv[1] : "end";
   const int guilty = argc > 2 ? std::atoi(argv[2]) : 0;
   try {
-    const auto options = join(here);
+    const auto options = join(here, fate == "late");
     if (fate == "orphan") {  // rank 0 dies before anyone can tell anyone
       std::printf("family %d\n", getpid());
       std::fflush(stdout);

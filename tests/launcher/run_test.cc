@@ -136,7 +136,7 @@ TEST(Run, NoLineIsTornOrLost) {
 TEST(Run, ExitCodeAndReportOfTheFirstFailure) {
   ChildProcess job(weft_run({"--devices=3", "--grace-time=0.1", kRank, "exit", "1", "7"}));
   EXPECT_EQ(job.wait(), 7);
-  EXPECT_LT(job.seconds(), 5);
+  EXPECT_LT(job.seconds(), 15);
   EXPECT_THAT(job.err(), ContainsRegex("weft: rank 1 \\(host [^,]+, pid [0-9]+\\) exited with code "
                                        "7 after [0-9.]+ s"));
   EXPECT_THAT(job.err(), HasSubstr("the last 20 lines of its standard error"));
@@ -167,7 +167,7 @@ TEST(Run, StubbornRanksAreKilledAfterTheGraceTime) {
   ChildProcess job(weft_run({"--devices=2", "--grace-time=0.2", "sh", "-c",
                              "test $RANK = 1 && exit 5; exec " + kRank + " stubborn"}));
   EXPECT_EQ(job.wait(), 5);
-  EXPECT_LT(job.seconds(), 5);
+  EXPECT_LT(job.seconds(), 15);
 }
 
 class Signals : public testing::TestWithParam<int> {};
@@ -180,7 +180,7 @@ TEST_P(Signals, ArePassedOnAndGiveTheExitCode) {
   EXPECT_EQ(job.wait(), 128 + GetParam());
   EXPECT_THAT(job.out(), HasSubstr("[rank 0] asked by " + std::to_string(GetParam())));
   EXPECT_THAT(job.out(), HasSubstr("[rank 1] asked by " + std::to_string(GetParam())));
-  EXPECT_LT(job.seconds(), 10);
+  EXPECT_LT(job.seconds(), 15);
 }
 INSTANTIATE_TEST_SUITE_P(All, Signals, testing::Values(SIGINT, SIGTERM, SIGHUP));
 
@@ -198,7 +198,7 @@ TEST(Run, SecondInterruptKillsAtOnce) {
   ASSERT_TRUE(job.wait_for_error("SIGINT: passed on to 2 ranks"));
   job.kill(SIGINT);
   EXPECT_EQ(job.wait(), 128 + SIGINT);
-  EXPECT_LT(job.seconds(), 10);
+  EXPECT_LT(job.seconds(), 15);
 }
 
 // pid of each rank and of its child
@@ -228,10 +228,12 @@ TEST(Orphans, NoneWhenTheLauncherIsKilled) {
 }
 
 TEST(Orphans, GrandchildrenEndWithTheJob) {
-  ChildProcess job(weft_run({"--devices=2", "--grace-time=0.1", kRank, "family", "1", "3"}));
-  EXPECT_EQ(job.wait(), 3);
+  ChildProcess job(weft_run({"--devices=2", "--grace-time=0.1", kRank, "family"}));
+  ASSERT_TRUE(job.wait_for_lines(2));
   const auto pids = family_of(job.out());
   ASSERT_EQ(pids.size(), 4u);
+  ::kill(pids[0], SIGKILL);  // one of the ranks
+  EXPECT_EQ(job.wait(), 128 + SIGKILL);
   for (const pid_t pid : pids) {
     EXPECT_TRUE(ends_within(pid, std::chrono::seconds(5))) << pid;
   }

@@ -9,6 +9,7 @@
 #include "tests/rendezvous/child.h"
 #include "tests/rendezvous/raw_socket.h"
 #include "tests/rendezvous/store_world.h"
+#include "tests/support/soon.h"
 
 namespace weft::comm {
 namespace {
@@ -55,7 +56,7 @@ TEST(StoreFailure, ReachesEveryBlockedCallLaterCallsAndLateJoiners) {
     EXPECT_THAT(error.what(), HasSubstr("pid " + std::to_string(::getpid())));
     EXPECT_THAT(error.what(), HasSubstr("a flipped bit"));
   }
-  EXPECT_LT(Clock::now() - begin, 1s);
+  EXPECT_LT(Clock::now() - begin, tests::kSoon);
   EXPECT_THROW(b->set("x", {}), Corrupt);
   EXPECT_THROW(b->get("x", 0ms), Corrupt);
   const auto late = world.client(2);
@@ -206,7 +207,7 @@ TEST(StoreFailure, AStoreThatEndsStillSaysItsLastWords) {
 
 class StoreProcess : public testing::TestWithParam<int> {};
 
-// Killed, or gone without a goodbye: the closed connection tells, within a second.
+// Killed, or gone without a goodbye: the closed connection tells, and soon.
 TEST_P(StoreProcess, ADeadOneIsFound) {
   World world(2);
   auto a = world.client(0);
@@ -221,7 +222,7 @@ TEST_P(StoreProcess, ADeadOneIsFound) {
     child.kill(GetParam());
   }
   EXPECT_THROW(getting.get(), PeerLost);
-  EXPECT_LT(Clock::now() - begin, 1s);
+  EXPECT_LT(Clock::now() - begin, tests::kSoon);
   const auto verdict = a->failure();
   EXPECT_EQ(verdict->rank, 1);
   EXPECT_EQ(verdict->pid, child.pid());
@@ -232,7 +233,7 @@ TEST_P(StoreProcess, ADeadOneIsFound) {
 INSTANTIATE_TEST_SUITE_P(Ways, StoreProcess, testing::Values(0, SIGKILL, SIGSEGV, SIGTERM));
 
 TEST(StoreFailure, AStoppedProcessIsToldApartFromADeadOne) {
-  World world(2, [](StoreServerOptions& options) { options.heartbeat_timeout = 1000ms; });
+  World world(2, [](StoreServerOptions& options) { options.heartbeat_timeout = 2000ms; });
   auto a = world.client(0);
   Child child(kRankProgram);
   child.say(command(world, 1, 500, "wait"));
@@ -246,8 +247,8 @@ TEST(StoreFailure, AStoppedProcessIsToldApartFromADeadOne) {
   EXPECT_EQ(verdict->pid, child.pid());
   EXPECT_THAT(verdict->what, HasSubstr("silent for"));
   EXPECT_THAT(verdict->what, HasSubstr("stopped, or its machine is unreachable"));
-  EXPECT_GT(took, 600ms);
-  EXPECT_LT(took, 3s);
+  EXPECT_GT(took, 1200ms);
+  EXPECT_LT(took, 2s + tests::kSoon);
   child.kill(SIGCONT);  // it hears of its own loss
   EXPECT_EQ(child.hear(), "told: " + describe(*verdict));
   EXPECT_EQ(child.wait(), 0);

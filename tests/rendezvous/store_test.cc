@@ -231,7 +231,7 @@ TEST(StoreConnect, AListenerThatSaysNothingDoesNotHoldUs) {
   const auto silent = RawSocket::bind(true);
   StoreClientOptions options;
   options.port = silent.port();
-  options.connect_timeout = 300ms;
+  options.connect_timeout = 1000ms;
   EXPECT_THAT(error_of<Timeout>([&] { StoreClient client(options); }),
               HasSubstr("during the handshake"));
 }

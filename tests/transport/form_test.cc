@@ -156,7 +156,7 @@ TEST(Form, OverIPv6) {
 
 TEST(Form, StrangersDisturbNobody) {
   Formation formation(3);
-  formation.options.greeting_timeout = milliseconds(200);
+  formation.options.greeting_timeout = milliseconds(1000);
   formation.options.max_strangers = 4;
   asio::io_context io;
   std::vector<asio::ip::tcp::socket> strangers;
@@ -175,7 +175,7 @@ TEST(Form, StrangersDisturbNobody) {
 
 TEST(Form, TheAbsentAreNamed) {
   Formation formation(4);
-  formation.options.timeout = milliseconds(300);
+  formation.options.timeout = milliseconds(1500);
   std::vector<std::string> told(4);
   std::vector<std::thread> ranks;
   for (const int r : {0, 1, 3}) {
