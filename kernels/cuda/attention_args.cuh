@@ -107,7 +107,7 @@ template <class T>
 void attention_backward_queries(const AttentionArgs& args, Stream stream);
 template <class T>
 void attention_backward_keys(const AttentionArgs& args, Stream stream);
-// attention_plain_forward.cu, attention_plain_backward_*.cu: any type, width <= 256.
+// attention_plain_*.cu: any type, width <= 256.
 template <class T>
 void attention_plain_forward(const AttentionArgs& args, Stream stream);
 template <class T>

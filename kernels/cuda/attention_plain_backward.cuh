@@ -1,6 +1,5 @@
 // Backward in plain arithmetic: kernels/cuda/attention_plain.cuh; the formulas are in
-// kernels/cuda/attention_backward.cuh. Queries first, which leaves D, then keys and values. One .cu
-// file a type, because they take long to compile.
+// kernels/cuda/attention_backward.cuh. Queries first, which leaves D, then keys and values.
 #pragma once
 
 #include <cmath>

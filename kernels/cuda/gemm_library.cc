@@ -1,12 +1,12 @@
 #include "kernels/cuda/gemm_library.h"
 
-#include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
 #include <cstdlib>
 #include <vector>
 
 #include "kernels/base/error.h"
+#include "kernels/cuda/relaxed_capture.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -42,19 +42,6 @@ void find(void* library, const char* name, Function& function) {
         name, kMajor);
   }
 }
-
-// Creating a handle allocates, which a capture under way in this thread would otherwise forbid.
-class AllowDuringCapture {
- public:
-  AllowDuringCapture() { exchange(); }
-  ~AllowDuringCapture() { exchange(); }
-  AllowDuringCapture(const AllowDuringCapture&) = delete;
-  AllowDuringCapture& operator=(const AllowDuringCapture&) = delete;
-
- private:
-  void exchange() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-};
 
 decltype(&cublasLtCreate) create = nullptr;
 
@@ -93,7 +80,7 @@ const GemmLibrary& gemm_library() {
 
 cublasLtHandle_t create_gemm_handle() {
   const GemmLibrary& library = gemm_library();
-  const AllowDuringCapture allowed;
+  const RelaxedCapture relaxed;  // creating a handle allocates
   cublasLtHandle_t handle = nullptr;
   const cublasStatus_t status = create(&handle);
   if (status != CUBLAS_STATUS_SUCCESS) {

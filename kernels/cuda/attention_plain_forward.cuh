@@ -1,4 +1,6 @@
 // Forward in plain arithmetic: kernels/cuda/attention_plain.cuh.
+#pragma once
+
 #include <cmath>
 
 #include "kernels/cuda/attention_plain.cuh"
@@ -90,10 +92,5 @@ void attention_plain_forward(const AttentionArgs& args, Stream stream) {
     launch(attention_plain_forward_kernel<T, kColumns>, shape, stream, args);
   });
 }
-
-template void attention_plain_forward<float>(const AttentionArgs&, Stream);
-template void attention_plain_forward<double>(const AttentionArgs&, Stream);
-template void attention_plain_forward<Half>(const AttentionArgs&, Stream);
-template void attention_plain_forward<BFloat16>(const AttentionArgs&, Stream);
 
 }  // namespace weft::kernels::cuda
