@@ -18,6 +18,7 @@ constexpr std::int64_t kWidthMax = 256;
 // Positions are 32-bit numbers in a kernel, and so is the number of its blocks.
 constexpr std::int64_t kLengthMax = std::numeric_limits<int>::max() / 2;
 constexpr std::int64_t kSmallestTile = 16;
+constexpr std::int64_t kHeadsMax = std::numeric_limits<int>::max() / (3 * kWidthMax);
 
 void check_problem(const CausalAttention& p) {
   const auto told = [&] {
@@ -35,7 +36,7 @@ void check_problem(const CausalAttention& p) {
     unsupported(told() + ": heads wider than " + std::to_string(kWidthMax) +
                 " have no CUDA kernel; use more heads, or the CPU.");
   }
-  if (p.heads > kLengthMax || p.length > kLengthMax ||
+  if (p.heads > kHeadsMax || p.length > kLengthMax ||
       static_cast<double>(p.batch) * static_cast<double>(p.heads) *
               std::ceil(static_cast<double>(p.length) / kSmallestTile) >
           std::numeric_limits<int>::max()) {

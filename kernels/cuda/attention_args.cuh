@@ -47,18 +47,18 @@ struct AttentionUnit {
 template <class T>
 struct AttentionRows {
   T* data = nullptr;
-  std::int64_t stride = 0;
+  int stride = 0;
 
   template <class Void>
   WEFT_DEVICE AttentionRows(const AttentionArgs& args, Void* packed, std::int64_t head, int part,
                             int parts) {
-    const std::int64_t channels = static_cast<std::int64_t>(args.heads) * args.width;
+    const int channels = args.heads * args.width;
     const std::int64_t image = head / args.heads, within = head % args.heads;
     stride = parts * channels;
     data = static_cast<T*>(packed) + image * args.length * stride + part * channels +
            within * args.width;
   }
-  WEFT_DEVICE T* row(int r) const { return data + r * stride; }
+  WEFT_DEVICE T* row(int r) const { return data + static_cast<std::int64_t>(r) * stride; }
 };
 
 // Dropout's words of one head.

@@ -26,7 +26,8 @@ class KeysWarp {
   static constexpr int kSteps = W / 16;
   static constexpr int kQueries = kQueriesOf<W>;
   static constexpr int kScoreTiles = kQueries / 8;
-  static constexpr bool kHeld = W <= 64;
+  // What the registers do not hold is read again for each tile of queries.
+  static constexpr bool kHoldKeys = W <= 64, kHoldValues = W <= 32;
 
  public:
   WEFT_DEVICE KeysWarp(const AttentionArgs& args, std::int64_t head, int key, const T* keys,
@@ -44,12 +45,10 @@ class KeysWarp {
 
   // Once the tiles of keys and values are in shared memory.
   WEFT_DEVICE void begin() {
-    if constexpr (kHeld) {
 #pragma unroll
-      for (int k = 0; k < kSteps; ++k) {
-        load_a<T, W>(held_keys_[k], keys_, row_, k, at_);
-        load_a<T, W>(held_values_[k], values_, row_, k, at_);
-      }
+    for (int k = 0; k < kSteps; ++k) {
+      if constexpr (kHoldKeys) load_a<T, W>(held_keys_[k], keys_, row_, k, at_);
+      if constexpr (kHoldValues) load_a<T, W>(held_values_[k], values_, row_, k, at_);
     }
   }
 
@@ -62,11 +61,14 @@ class KeysWarp {
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
       FragmentA key, value;
-      if constexpr (kHeld) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) key[i] = held_keys_[k][i], value[i] = held_values_[k][i];
+      if constexpr (kHoldKeys) {
+        copy_a(key, held_keys_[k]);
       } else {
         load_a<T, W>(key, keys_, row_, k, at_);
+      }
+      if constexpr (kHoldValues) {
+        copy_a(value, held_values_[k]);
+      } else {
         load_a<T, W>(value, values_, row_, k, at_);
       }
 #pragma unroll
@@ -89,6 +91,10 @@ class KeysWarp {
         FragmentB2 b;
         load_b<T, W>(b, tile.douts, 16 * k, n / 2, at_);
         multiply_add<T>(dvalues_[n], dvalues_[n + 1], p, b);
+      }
+#pragma unroll
+      for (int n = 0; n < W / 8; n += 2) {
+        FragmentB2 b;
         load_b<T, W>(b, tile.queries, 16 * k, n / 2, at_);
         multiply_add<T>(dkeys_[n], dkeys_[n + 1], s, b);
       }
@@ -141,7 +147,7 @@ class KeysWarp {
   int row_, key_;
   float scale_log2_, kept_;
   const T *keys_, *values_;  // tiles in shared memory
-  FragmentA held_keys_[kHeld ? kSteps : 1], held_values_[kHeld ? kSteps : 1];
+  FragmentA held_keys_[kHoldKeys ? kSteps : 1], held_values_[kHoldValues ? kSteps : 1];
   FragmentC dkeys_[W / 8], dvalues_[W / 8];
 };
 

@@ -58,8 +58,8 @@ class QueriesWarp {
     for (int k = 0; k < kSteps; ++k) {
       FragmentA q, d;
       if constexpr (kHeld) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) q[i] = held_queries_[k][i], d[i] = held_douts_[k][i];
+        copy_a(q, held_queries_[k]);
+        copy_a(d, held_douts_[k]);
       } else {
         load_a<T, W>(q, queries_, row_, k, at_);
         load_a<T, W>(d, douts_, row_, k, at_);

@@ -100,6 +100,10 @@ template <class T, int W>
 WEFT_DEVICE void load_a(FragmentA& a, const T* tile, int row, int step, const LanePlace& at) {
   ldmatrix_x4(a, tile + TileLayout<W>::at(row + at.lane % 16, 2 * step + at.lane / 16));
 }
+WEFT_DEVICE void copy_a(FragmentA& to, const FragmentA& from) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) to[i] = from[i];
+}
 // The tile's rows are B's columns [column, column + 16); its columns [16 step, ...) B's rows.
 template <class T, int W>
 WEFT_DEVICE void load_b_across(FragmentB2& b, const T* tile, int column, int step,
