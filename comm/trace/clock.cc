@@ -57,14 +57,27 @@ Moment first_moment() {
 
 const bool kTicksAreTsc = tsc_is_invariant();
 
+// The clocks are read one after the other, and a thread that loses its core in between would set
+// them apart by milliseconds: the quickest of a few readings counts.
 Moment moment() {
-  Moment now;
-  now.at = ticks();
-  now.monotonic_ns = raw_monotonic_ns();
-  timespec wall{};
-  ::clock_gettime(CLOCK_REALTIME, &wall);
-  now.epoch_ns = std::int64_t{wall.tv_sec} * 1'000'000'000 + wall.tv_nsec;
-  return now;
+  constexpr int kReadings = 5;
+  Moment best;
+  Ticks shortest = 0;
+  for (int reading = 0; reading < kReadings; ++reading) {
+    Moment now;
+    const Ticks before = ticks();
+    now.monotonic_ns = raw_monotonic_ns();
+    timespec wall{};
+    ::clock_gettime(CLOCK_REALTIME, &wall);
+    const Ticks span = ticks() - before;
+    now.at = before + span / 2;
+    now.epoch_ns = std::int64_t{wall.tv_sec} * 1'000'000'000 + wall.tv_nsec;
+    if (reading == 0 || span < shortest) {
+      best = now;
+      shortest = span;
+    }
+  }
+  return best;
 }
 
 namespace {
