@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <vector>
 
 #include "kernels/base/thread_pool.h"
@@ -79,9 +80,26 @@ bool scale_piece(const FlatTensor& tensor, std::int64_t begin, std::int64_t coun
   return bad;
 }
 
-double fold_in_halves(double* sums, int count) {
-  for (int width = count / 2; width > 0; width /= 2) {
-    for (int lane = 0; lane < width; ++lane) sums[lane] += sums[lane + width];
+// Lane l takes lane l + kCount / 2, and so on until one is left: widths that the compiler knows.
+template <int kCount>
+double fold_in_halves(double* sums) {
+  if constexpr (kCount == 1) {
+    return sums[0];
+  } else {
+    for (int lane = 0; lane < kCount / 2; ++lane) sums[lane] += sums[lane + kCount / 2];
+    return fold_in_halves<kCount / 2>(sums);
+  }
+}
+
+// The chunks' sums in their lanes. Lanes that no chunk reaches would add zeros: they are left out.
+double fold_partial(std::span<const double> partial) {
+  double sums[kPartialLanes];
+  const std::size_t lanes =
+      std::min<std::size_t>(std::bit_ceil(std::max<std::size_t>(partial.size(), 1)), kPartialLanes);
+  std::fill_n(sums, lanes, 0.0);
+  for (std::size_t i = 0; i < partial.size(); ++i) sums[i % kPartialLanes] += partial[i];
+  for (std::size_t width = lanes / 2; width > 0; width /= 2) {
+    for (std::size_t lane = 0; lane < width; ++lane) sums[lane] += sums[lane + width];
   }
   return sums[0];
 }
@@ -100,7 +118,7 @@ double chunk_squares(const FlatTensor& tensor, std::int64_t begin, std::int64_t 
     }
     lanes::add_squares(dtype, data, static_cast<std::size_t>(length), sums);
   }
-  return fold_in_halves(sums, kSquareLanes);
+  return fold_in_halves<kSquareLanes>(sums);
 }
 
 }  // namespace
@@ -151,9 +169,7 @@ double squared_norm(std::span<const FlatTensor> tensors) {
           partial[i] = chunk_squares(*chunks[i].tensor, chunks[i].begin, chunks[i].count);
         }
       });
-  double sums[kPartialLanes] = {};
-  for (std::size_t i = 0; i < partial.size(); ++i) sums[i % kPartialLanes] += partial[i];
-  return fold_in_halves(sums, kPartialLanes);
+  return fold_partial(partial);
 }
 
 void scale(std::span<const FlatTensor> tensors, double factor) {

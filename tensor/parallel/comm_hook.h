@@ -35,7 +35,9 @@ struct GradBucket {
     Elems count;
   };
   std::int32_t index = 0;  // in launch order
-  Tensor buffer;           // flat; gaps between parts (of less than 64 bytes) hold zeros
+  // Flat, in host memory (of gradients on a CUDA device a pinned copy, but in device_hook.h); gaps
+  // between parts (of less than 64 bytes) hold zeros.
+  Tensor buffer;
   std::vector<Part> parts;
 };
 

@@ -4,10 +4,12 @@
 #include <numeric>
 #include <utility>
 
+#include "comm/cuda_communicator.h"
 #include "kernels/base/check.h"
 #include "tensor/autograd/node.h"
 #include "tensor/parallel/agreement.h"
 #include "tensor/parallel/bucket.h"
+#include "tensor/parallel/device_hook.h"
 #include "tensor/parallel/staged_hook.h"
 
 namespace weft::parallel {
@@ -58,9 +60,16 @@ std::shared_ptr<CommHook> chosen_hook(const DdpOptions& options, int rank) {
   return options.hook;
 }
 
+// Compressed forms are made on the host, and the user's hooks are given host memory.
+bool averages_on_device(const DdpOptions& options, Device device) {
+  return device.type == DeviceType::cuda && !options.hook &&
+         options.compression == Compression::none;
+}
+
 std::shared_ptr<CommHook> hook_of(const DdpOptions& options, Device device, int rank) {
   auto hook = chosen_hook(options, rank);
   if (device.type == DeviceType::cpu) return hook;
+  if (averages_on_device(options, device)) return std::make_shared<DeviceHook>(device);
   return std::make_shared<StagedHook>(std::move(hook), device);
 }
 
@@ -258,6 +267,14 @@ void Ddp::Impl::wait_all() {
 // order.
 std::vector<Bucket> Ddp::Impl::packed(std::span<const std::int32_t> order) {
   const BucketSizes sizes{options_.first_bucket_bytes, options_.bucket_bytes};
+  if (averages_on_device(options_, device_)) {
+    auto& collectives = communicator_.cuda(device_.index);
+    const BucketMemory shared = [&](Bytes bytes) {
+      auto memory = std::make_shared<comm::SymmetricMemory>(collectives.allocate_symmetric(bytes));
+      return tensor::Storage::borrow(memory->data(), bytes, memory, device_);
+    };
+    return make_buckets(parameters_, order, sizes, shared);
+  }
   if (device_.type == DeviceType::cuda) {
     const BucketMemory on_device = [&](Bytes bytes) {
       auto memory = tensor::Storage::allocate(bytes, device_);
@@ -279,7 +296,12 @@ void Ddp::Impl::rebuild_in_ready_order() {
   communicator_.broadcast(std::span(order), 0);
   adopt(packed(order));
   // The first buckets are nobody's now, but only an allocation gives their pages back.
-  if (device_.type == DeviceType::cpu) communicator_.allocate_symmetric(Bytes(0));
+  if (device_.type == DeviceType::cpu) {
+    communicator_.allocate_symmetric(Bytes(0));
+  } else if (averages_on_device(options_, device_)) {
+    tensor::synchronize(device_);  // nothing that is queued uses them any more
+    communicator_.cuda(device_.index).allocate_symmetric(Bytes(0));
+  }
   rebuilt_ = true;
 }
 

@@ -8,9 +8,11 @@
 // same order whatever their timing. (Li et al., "PyTorch Distributed: Experiences on Accelerating
 // Data Parallel Training", VLDB 2020; bucket sizes 1 MiB first, then 25 MiB, are theirs.)
 //
-// On a CUDA device buckets lie in its memory and are averaged while backward runs on, on a stream
-// of their own (staged_hook.h); finish_backward() returns when what follows on the current stream
-// will find the averages.
+// On a CUDA device buckets lie in memory that the host's other ranks address and are averaged on a
+// stream of their own while backward runs on (device_hook.h; compressed, or with the user's hook,
+// through host memory: staged_hook.h); finish_backward() returns when what follows on the current
+// stream will find the averages. Ranks that are threads and share a device need a current stream
+// each (tensor/stream.h).
 //
 // Threading: one thread at a time. Every rank must build with the same parameters (checked:
 // Mismatch names the parameter) and call backward() alike.
@@ -44,7 +46,8 @@ struct DdpOptions {
 };
 
 struct DdpTimes {
-  std::chrono::nanoseconds communication{0};  // sum over buckets, from launch to completion
+  // Sum over buckets, from launch to completion; zero where nobody waits for them (device_hook.h).
+  std::chrono::nanoseconds communication{0};
   std::chrono::nanoseconds exposed{0};  // how long backward() waited for it after the last gradient
 };
 

@@ -95,6 +95,45 @@ TEST_F(DdpCudaTest, RanksOnDevicesTrainAsOneRankOnTheCpu) {
   expect_near(train(4, true, options), alone, 1e-5);
 }
 
+// Forward, backward, the averages of all buckets and the step, as one graph a rank.
+TEST_F(DdpCudaTest, AWholeDataParallelStepIsCaptured) {
+  constexpr int kSteps = 5;
+  const auto run = [](bool graphed) {
+    std::vector<std::vector<double>> results(2);
+    run_world(2, [&](Communicator& communicator) {
+      const int rank = communicator.rank();
+      const auto device = device_of(rank);
+      const tensor::StreamGuard guard(tensor::Stream::create(device));
+      Net net(device);
+      Ddp ddp(net.parameters, {}, communicator);
+      optim::Sgd optimizer({{net.parameters, 0.3, 0.0}}, {.momentum = 0.5});
+      const tensor::GraphedStep::Step body =
+          [&](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+        optimizer.zero_grad();
+        const auto loss = net.loss(in[0], in[1]);
+        ddp.backward(loss);
+        optimizer.step();
+        return {loss.detach()};
+      };
+      tensor::GraphedStep step(body, {.device = device});
+      for (int i = 0; i < kSteps; ++i) {
+        const std::vector<Tensor> in{rows(i).narrow(0, rank * 4, 4).to(device),
+                                     classes(i).narrow(0, rank * 4, 4).to(device)};
+        if (graphed) {
+          step(in);
+        } else {
+          body(in);
+        }
+      }
+      EXPECT_EQ(step.launches(), graphed ? kSteps - 2 : 0);
+      results[static_cast<std::size_t>(rank)] = net.values();
+    });
+    EXPECT_EQ(results[0], results[1]);
+    return results[0];
+  };
+  EXPECT_EQ(run(true), run(false));
+}
+
 TEST_F(DdpCudaTest, CompressionsWorkOnDeviceGradients) {
   const auto alone = train(1, false);
   for (const auto compression :

@@ -175,6 +175,28 @@ TEST_F(CudaNormTest, HasTheCpusBits) {
   EXPECT_EQ(device_norm(single), squared_norm(same));
 }
 
+// Magnitudes so far apart that any other order of additions rounds differently somewhere.
+template <class T>
+void check_order(std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  Buffer<T> values(4096 * 3 + 100);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double mantissa = 1.0 + std::ldexp(static_cast<double>(random() >> 11), -53);
+    values.set(i, static_cast<T>(std::ldexp(mantissa, static_cast<int>(random() % 24))));
+  }
+  DeviceBuffer<T> buffer(values);
+  const FlatTensor device{buffer.data(), elems(values.size()), dtype_of<T>};
+  const FlatTensor host{values.data(), elems(values.size()), dtype_of<T>};
+  EXPECT_EQ(device_norm({&device, 1}), squared_norm({&host, 1})) << seed;
+}
+
+TEST_F(CudaNormTest, AddsInTheOrderOfTheCpu) {
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    check_order<float>(seed);
+    check_order<double>(seed);
+  }
+}
+
 TEST_F(CudaNormTest, MoreChunksThanLanes) {
   Lists<BFloat16> lists;
   lists.add(ordinary_buffer<BFloat16>(4096 * 1030 + 77, 5), 0);
