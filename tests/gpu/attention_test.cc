@@ -102,6 +102,29 @@ double distance(const std::vector<A>& got, const std::vector<B>& want) {
   return std::sqrt(difference / size);
 }
 
+// The worst of rows of `width`: |got - want| against |want|, or against the usual row where that is
+// more. One wrong row among many shows.
+template <class A, class B>
+double worst_row(const std::vector<A>& got, const std::vector<B>& want, std::int64_t width) {
+  const auto columns = static_cast<std::size_t>(width);
+  double size = 0.0;
+  for (const B value : want) size += as_double(value) * as_double(value);
+  const double usual = std::sqrt(size * static_cast<double>(width) /
+                                 static_cast<double>(std::max<std::size_t>(want.size(), 1)));
+  double worst = 0.0;
+  for (std::size_t row = 0; row < want.size(); row += columns) {
+    double difference = 0.0, row_size = 0.0;
+    for (std::size_t i = row; i < row + columns; ++i) {
+      const double w = as_double(want[i]), d = as_double(got[i]) - w;
+      difference += d * d;
+      row_size += w * w;
+    }
+    const double against = std::max(std::sqrt(row_size), usual);
+    worst = std::max(worst, std::sqrt(difference) / (against > 0.0 ? against : 1.0));
+  }
+  return worst;
+}
+
 template <class T>
 constexpr double allowed() {
   if constexpr (std::is_same_v<T, BFloat16>) return 1e-2;
@@ -120,6 +143,8 @@ void check(const Case& c) {
   ASSERT_LE(distance(got.log_sum_exp, want.log_sum_exp), std::min(allowed<T>(), 1e-5));
   ASSERT_LE(distance(got.dqkv, want.dqkv), allowed<T>());
   ASSERT_LE(distance(got.dqkv, cpu.dqkv), allowed<T>());
+  ASSERT_LE(worst_row(got.out, want.out, c.width), 4.0 * allowed<T>());
+  ASSERT_LE(worst_row(got.dqkv, want.dqkv, c.width), 4.0 * allowed<T>());
 }
 
 template <class T>
