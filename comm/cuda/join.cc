@@ -193,6 +193,10 @@ CudaCommunicator& Communicator::cuda(int device, int lanes) {
     made->staged = std::make_unique<Staged>(base, device, std::move(*links), made->island.get(),
                                             std::move(across));
   }
+  // Frees and allocations wait for the kernels of all threads of a process: done here, they come
+  // before anybody's first call.
+  joined.group.reset();
+  exchange(base, mine, [](Offer&) {});
   base.cuda = std::make_unique<CudaCommunicator>(std::move(made));
   return *base.cuda;
 }

@@ -46,7 +46,9 @@ Staged::Staged(Communicator::Impl& base, int device, Communicator links, Island*
       across_(std::move(across)),
       words_(device),
       desk_memory_(Bytes(sizeof(cuda::Desk))),
-      desk_(new (desk_memory_.data()) cuda::Desk{}) {}
+      desk_(new (desk_memory_.data()) cuda::Desk{}) {
+  lane_of(false, -1);  // its memory is allocated before anybody's kernel waits for another's call
+}
 
 Staged::~Staged() { close(true); }
 

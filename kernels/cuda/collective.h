@@ -34,9 +34,9 @@ inline constexpr int kPositionBits = 28;
 
 // --- Shared by all members, in device memory, zeroed at first.
 
-struct Arrival {
+struct Arrival {  // of a member in an epoch
   std::uint64_t progress;
-  std::uint64_t fingerprint;  // of the call; written before the epoch's first progress
+  std::uint64_t fingerprint;  // of the call; written before
 };
 
 // What a member says of its call, so that errors can name it and others find its buffers.
@@ -48,7 +48,9 @@ struct Visit {
 };
 
 struct Lobby {
-  Arrival arrivals[2][kMembersMax][kLanesMax];  // by parity of the epoch and member; it writes
+  // By parity of the epoch and member; it writes. Whichever of its lanes begins first announces it.
+  Arrival arrivals[2][kMembersMax];
+  std::uint64_t progress[2][kMembersMax][kLanesMax];
   Visit visits[2][kMembersMax];
   // Messages: pieces put into this member's slots, by sender; and of this member's taken by others.
   std::uint64_t filled[kMembersMax][kLanesMax];
@@ -71,8 +73,10 @@ inline constexpr int kSegmentsMax = 256;
 struct Ledger {  // device memory, zeroed at first
   std::uint64_t epoch;
   std::uint64_t fingerprints[2];
+  std::uint32_t lanes_begun;
   std::uint32_t lanes_done;
   std::uint32_t failed;
+  std::uint32_t unused;
   std::uint64_t sent[kMembersMax][kLanesMax];  // pieces
   std::uint64_t received[kMembersMax][kLanesMax];
   std::uint64_t messages_sent[kMembersMax];

@@ -20,6 +20,7 @@ struct Lane {  // in shared memory
   std::uint64_t before;  // the fingerprint of the epoch before
   std::uint64_t tag[4];
   std::uint64_t known[kMembersMax];  // progress in this epoch and lane, as last seen
+  std::uint32_t announces;           // the first of the member's lanes to begin tells of its call
   std::uint32_t stop;
 };
 
@@ -54,7 +55,7 @@ __device__ inline void fail(const Party& party, Lane& lane, Trouble trouble, int
 __device__ inline bool differs(const Party& party, Lane& lane, int peer, std::uint64_t epoch,
                                std::uint64_t fingerprint) {
   Lobby* const mine = lobby_of(party, party.self);
-  const Arrival* const theirs = &mine->arrivals[epoch & 1][peer][0];
+  const Arrival* const theirs = &mine->arrivals[epoch & 1][peer];
   if (load_acquire_system(&theirs->progress) >> kPositionBits != epoch) return false;
   if (load_acquire_system(&theirs->fingerprint) == fingerprint) return false;
   const bool now = epoch == lane.epoch;  // what was said before lies where it was said
@@ -103,22 +104,26 @@ __device__ inline bool wait_until(const Party& party, Lane& lane, int peer, Done
   }
 }
 
-// One thread: until lane `number` of `peer` has come to `wanted`.
-__device__ inline bool wait_for(const Party& party, Lane& lane, int peer, int number,
-                                std::uint64_t wanted) {
-  const std::uint64_t epoch = wanted >> kPositionBits;
-  const Arrival* const at = &lobby_of(party, party.self)->arrivals[epoch & 1][peer][number];
+// One thread: until `peer` has said of this epoch, at `progress`, that it has come to `wanted`.
+__device__ inline bool wait_at(const Party& party, Lane& lane, int peer,
+                               const std::uint64_t* progress, std::uint64_t wanted) {
   std::uint64_t found = 0;
   const auto there = [&] {
-    found = load_acquire_system(&at->progress);
+    found = load_acquire_system(progress);
     return found >= wanted;
   };
   if (!wait_until(party, lane, peer, there)) return false;
-  if (found >> kPositionBits != epoch) {
-    fail(party, lane, Trouble::damaged, peer, epoch, lane.tag);
+  if (found >> kPositionBits != lane.epoch) {
+    fail(party, lane, Trouble::damaged, peer, lane.epoch, lane.tag);
     return false;
   }
   return true;
+}
+
+// One thread: until this lane of `peer` has come to `wanted`.
+__device__ inline bool wait_for(const Party& party, Lane& lane, int peer, std::uint64_t wanted) {
+  const Lobby* const mine = lobby_of(party, party.self);
+  return wait_at(party, lane, peer, &mine->progress[lane.epoch & 1][peer][blockIdx.x], wanted);
 }
 
 // All threads: whether the lane goes on. All get the same answer: who is past the barrier may stop
@@ -128,17 +133,27 @@ __device__ inline bool goes_on(const Lane& lane) {
   return __syncthreads_or(stop ? 1 : 0) == 0;
 }
 
+// What all threads have done before is seen by whoever sees this.
+__device__ inline void publish(const Party& party, const Lane& lane, std::uint64_t position) {
+  __syncthreads();
+  const int peer = static_cast<int>(threadIdx.x);
+  if (peer >= party.size || peer == party.self) return;
+  std::uint64_t* const at =
+      &lobby_of(party, peer)->progress[lane.epoch & 1][party.self][blockIdx.x];
+  store_release_system(at, lane.epoch << kPositionBits | position);
+}
+
 // Enters the next epoch once everybody has entered the one before. What was said then is compared.
 template <class Call>
 __device__ inline bool enter(const Party& party, Lane& lane, const Call& call,
                              std::uint64_t input_post, std::uint64_t output_post) {
   const int thread = static_cast<int>(threadIdx.x);
-  const int number = static_cast<int>(blockIdx.x);
   if (thread == 0) {
     lane.epoch = party.ledger->epoch + 1;
     lane.fingerprint = call.fingerprint;
     lane.before = party.ledger->fingerprints[(lane.epoch - 1) & 1];
     copy_tag(lane.tag, call.tag);
+    lane.announces = atomicAdd(&party.ledger->lanes_begun, 1u) == 0 ? 1 : 0;
     lane.stop = party.ledger->failed;
   }
   if (thread < party.size) lane.known[thread] = 0;
@@ -149,28 +164,28 @@ __device__ inline bool enter(const Party& party, Lane& lane, const Call& call,
   if (epoch > 1 && other) {
     // Only what differs now is to be named, and that in the epoch before.
     const std::uint64_t before = epoch - 1;
-    const std::uint64_t* const progress = &mine->arrivals[before & 1][thread][0].progress;
+    const std::uint64_t* const progress = &mine->arrivals[before & 1][thread].progress;
     const bool there = wait_until(party, lane, thread, [&] {
       return load_acquire_system(progress) >= before << kPositionBits;
     });
-    if (there && number == 0) differs(party, lane, thread, before, lane.before);
+    if (there && lane.announces != 0) differs(party, lane, thread, before, lane.before);
   }
   if (!goes_on(lane)) return false;
-  if (number == 0 && thread < party.size) {
-    Visit* const visit = &lobby_of(party, thread)->visits[epoch & 1][party.self];
+  if (lane.announces != 0 && thread < party.size) {
+    Lobby* const theirs = lobby_of(party, thread);
+    Visit* const visit = &theirs->visits[epoch & 1][party.self];
     copy_tag(visit->tag, call.tag);
     visit->input = input_post;
     visit->output = output_post;
-  }
-  if (number == 0 && thread == 0) {
-    party.ledger->fingerprints[epoch & 1] = call.fingerprint;
-    store_volatile(&party.desk->entered, epoch);
-  }
-  if (other) {
-    Arrival* const arrival = &lobby_of(party, thread)->arrivals[epoch & 1][party.self][number];
+    Arrival* const arrival = &theirs->arrivals[epoch & 1][party.self];
     arrival->fingerprint = call.fingerprint;
     store_release_system(&arrival->progress, epoch << kPositionBits);
   }
+  if (lane.announces != 0 && thread == 0) {
+    party.ledger->fingerprints[epoch & 1] = call.fingerprint;
+    store_volatile(&party.desk->entered, epoch);
+  }
+  publish(party, lane, 0);
   return true;
 }
 
@@ -178,19 +193,10 @@ __device__ inline bool enter(const Party& party, Lane& lane, const Call& call,
 __device__ inline void meet(const Party& party, Lane& lane) {
   const int peer = static_cast<int>(threadIdx.x);
   if (peer >= party.size || peer == party.self) return;
-  const std::uint64_t wanted = lane.epoch << kPositionBits;
-  if (wait_for(party, lane, peer, 0, wanted)) {
+  const Arrival& theirs = lobby_of(party, party.self)->arrivals[lane.epoch & 1][peer];
+  if (wait_at(party, lane, peer, &theirs.progress, lane.epoch << kPositionBits)) {
     differs(party, lane, peer, lane.epoch, lane.fingerprint);
   }
-}
-
-// What all threads have done before is seen by whoever sees this.
-__device__ inline void publish(const Party& party, const Lane& lane, std::uint64_t position) {
-  __syncthreads();
-  const int peer = static_cast<int>(threadIdx.x);
-  if (peer >= party.size || peer == party.self) return;
-  Arrival* const arrival = &lobby_of(party, peer)->arrivals[lane.epoch & 1][party.self][blockIdx.x];
-  store_release_system(&arrival->progress, lane.epoch << kPositionBits | position);
 }
 
 // All threads; true for one thread of the last lane to come here. `counter` is zero again then.
@@ -214,6 +220,7 @@ __device__ inline void tell(const Finish& finish, bool badly) {
 // The last lane to leave ends the epoch.
 __device__ inline void leave(const Party& party, const Lane& lane, const Finish& finish) {
   if (!is_last(&party.ledger->lanes_done)) return;
+  party.ledger->lanes_begun = 0;
   party.ledger->epoch = lane.epoch;
   store_release_system(&party.desk->finished, lane.epoch);
   tell(finish, has_failed(party));

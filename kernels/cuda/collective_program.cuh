@@ -102,8 +102,7 @@ __device__ inline bool await(const Party& party, Lane& lane, const Program& prog
     const Operand wish = program.operands[step.first + k];
     const std::uint64_t wanted =
         lane.epoch << kPositionBits | (base + static_cast<std::uint64_t>(wish.chunk));
-    if (lane.known[wish.member] < wanted &&
-        wait_for(party, lane, wish.member, static_cast<int>(blockIdx.x), wanted)) {
+    if (lane.known[wish.member] < wanted && wait_for(party, lane, wish.member, wanted)) {
       lane.known[wish.member] = wanted;
     }
   }
@@ -152,8 +151,7 @@ __device__ inline bool begin_round(const Party& party, Lane& lane, const Program
   const auto stages = static_cast<std::uint64_t>(program.stages);
   if (program.scratch_chunks > 0 && round > 1 && peer < party.size && peer != party.self) {
     const std::uint64_t wanted = lane.epoch << kPositionBits | (round - 1) * stages;
-    if (lane.known[peer] < wanted &&
-        wait_for(party, lane, peer, static_cast<int>(blockIdx.x), wanted)) {
+    if (lane.known[peer] < wanted && wait_for(party, lane, peer, wanted)) {
       lane.known[peer] = wanted;
     }
   }

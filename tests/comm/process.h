@@ -43,7 +43,7 @@ class SecretFd {
 
 class Process {
  public:
-  // `words`: the program in WEFT_BIN_DIR, and its arguments.
+  // `words`: the program, in WEFT_BIN_DIR unless it is a path, and its arguments.
   Process(const ConnectOptions& options, const SecretFd& secret, std::vector<std::string> words,
           const std::string& host_key = {}) {
     int ends[2];
@@ -62,7 +62,9 @@ class Process {
     std::vector<char*> variables;
     for (std::string& entry : environment) variables.push_back(entry.data());
     variables.push_back(nullptr);
-    words.front() = std::string(WEFT_BIN_DIR) + "/" + words.front();
+    if (words.front().find('/') == std::string::npos) {
+      words.front() = std::string(WEFT_BIN_DIR) + "/" + words.front();
+    }
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);

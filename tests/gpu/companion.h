@@ -14,15 +14,19 @@
 
 namespace weft::kernels::cuda {
 
+// A program of tests/gpu, wherever it and this one were packed to.
+inline std::string beside_this_program(const std::string& name) {
+  return std::filesystem::read_symlink("/proc/self/exe")
+      .replace_filename(name + WEFT_PROGRAM_SUFFIX);
+}
+
 class Companion {
  public:
   // `settings`: environment variables, "NAME=value".
   explicit Companion(const std::string& program, std::vector<std::string> settings = {}) {
     int in[2], out[2];
     if (::pipe(in) != 0 || ::pipe(out) != 0) throw std::runtime_error("pipe");
-    // Beside this program, wherever the two were packed to.
-    const std::string path = std::filesystem::read_symlink("/proc/self/exe")
-                                 .replace_filename(program + WEFT_PROGRAM_SUFFIX);
+    const std::string path = beside_this_program(program);
     std::vector<char*> variables;
     for (std::string& setting : settings) variables.push_back(setting.data());
     for (char** entry = environ; *entry != nullptr; ++entry) variables.push_back(*entry);
