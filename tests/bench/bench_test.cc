@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/support/scratch.h"
 #include "tests/support/shell.h"
 
 namespace weft {
@@ -65,7 +66,7 @@ TEST(BenchTest, CompressesOnTheWire) {
 }
 
 TEST(BenchTest, WritesJson) {
-  const auto file = testing::TempDir() + "bench_test.json";
+  const auto file = tests::scratch("bench_test.json");
   const auto ran =
       shell(bench("all_gather --transport inproc --devices 2 -b 1K -e 4K -n 2 --json " + file));
   ASSERT_EQ(ran.exit_code, 0) << ran.output;

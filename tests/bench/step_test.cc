@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/support/scratch.h"
 #include "tests/support/shell.h"
 
 namespace weft {
@@ -20,7 +21,7 @@ const std::string kSmall =
     " --peak 0.5 --accelerator cpu ";
 
 TEST(StepTest, TellsTokensAndUtilisation) {
-  const std::string file = testing::TempDir() + "step_test.json";
+  const std::string file = tests::scratch("step_test.json");
   for (const std::string precision : {"32-true", "bf16-mixed"}) {
     const auto ran = shell(binary("weft") + " step --devices 2 --steps 30 --precision " +
                            precision + kSmall + "--json " + file);

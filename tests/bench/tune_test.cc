@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "comm/select/tuning_file.h"
+#include "tests/support/scratch.h"
 #include "tests/support/shell.h"
 
 namespace weft {
@@ -21,7 +22,7 @@ std::string bench(const std::string& options) { return binary("weft") + " bench 
 
 TEST(TuneTest, WritesAFileThatIsUsed) {
   for (const std::string transport : {"shm", "tcp"}) {
-    const std::string file = testing::TempDir() + "tune_test_" + transport + "/new/tuning.json";
+    const std::string file = tests::scratch("tune_test_" + transport + "/new/tuning.json");
     const auto ran =
         shell(tune("--quick --devices 2 --transport " + transport + " --output " + file));
     ASSERT_EQ(ran.exit_code, 0) << ran.output;
@@ -52,14 +53,14 @@ TEST(TuneTest, ShowsAChoiceOfSeveralHosts) {
 
 // Rank 1 has a file of its own, which nobody reads; rank 0's counts on both.
 TEST(TuneTest, RankZeroDecidesForAll) {
-  const std::string good = testing::TempDir() + "tune_test_good.json";
-  const std::string bad = testing::TempDir() + "tune_test_bad.json";
+  const std::string good = tests::scratch("tune_test_good.json");
+  const std::string bad = tests::scratch("tune_test_bad.json");
   std::ofstream(good) << R"({"weft_tuning": 1, "measured": [{"transport": "tcp",
       "collective": "all_reduce", "ranks": 2,
       "choices": [{"up_to_bytes": 1048576, "algorithm": "tree"}]}]})";
   std::ofstream(bad) << "{\"weft_tuning\": 1,\n\"tcp\": {\"gbyte_s\": -5}}";
   const auto job = [&](const std::string& first, const std::string& other) {
-    const std::string script = testing::TempDir() + "tune_test_rank.sh";
+    const std::string script = tests::scratch("tune_test_rank.sh");
     std::ofstream(script) << "if [ $WEFT_RANK = 0 ]; then export WEFT_TUNING=" << first
                           << "; else export WEFT_TUNING=" << other << "; fi\nexec "
                           << binary("weft-bench") << " all_reduce -b 8 -e 64K -f 64 -n 2\n";
@@ -83,7 +84,7 @@ TEST(TuneTest, RankZeroDecidesForAll) {
 
 // The file that is used without being asked for: in the configuration folder, and of this machine.
 TEST(TuneTest, TheDefaultFileIsUsedIfItIsOfThisMachine) {
-  const std::string home = testing::TempDir() + "tune_test_home";
+  const std::string home = tests::scratch("tune_test_home");
   const std::string file = home + "/weft/tuning.json";
   const std::string with_home = "XDG_CONFIG_HOME=" + home + " ";
   const auto made = shell(with_home + tune("--quick --devices 2 --transport tcp"));
@@ -114,7 +115,7 @@ TEST(TuneTest, TheDefaultFileIsUsedIfItIsOfThisMachine) {
 }
 
 TEST(TuneTest, RunTakesAFileByOption) {
-  const std::string bad = testing::TempDir() + "tune_test_option.json";
+  const std::string bad = tests::scratch("tune_test_option.json");
   std::ofstream(bad) << "{\"weft_tuning\": 1,\n\"tcp\": {\"gbyte_s\": -5}}";
   const auto run = [&](const std::string& tuning) {
     return shell("WEFT_TUNING=" + bad + " " + binary("weft") +

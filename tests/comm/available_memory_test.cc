@@ -2,11 +2,12 @@
 #include "comm/available_memory.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <limits>
+
+#include "tests/support/scratch.h"
 
 namespace weft::comm {
 namespace {
@@ -15,17 +16,15 @@ namespace fs = std::filesystem;
 
 class Cgroups : public ::testing::Test {
  protected:
-  ~Cgroups() override { fs::remove_all(mount_); }
   void write(const std::string& path, const std::string& text) {
     const fs::path file = mount_ / path;
     fs::create_directories(file.parent_path());
     std::ofstream(file) << text << "\n";
   }
   std::int64_t left(const std::string& membership) {
-    return left_in_cgroups(membership, mount_.string());
+    return left_in_cgroups(membership, mount_.path());
   }
-  const fs::path mount_ =
-      fs::temp_directory_path() / ("weft_cgroups_" + std::to_string(::getpid()));
+  const tests::ScratchDirectory mount_;
   static constexpr std::int64_t kAll = std::numeric_limits<std::int64_t>::max();
 };
 

@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "tests/support/scratch.h"
 #include "tests/support/shell.h"
 
 namespace weft {
@@ -43,7 +44,7 @@ TEST(TrainMlpTest, LearnsASyntheticSetOnTwoRanks) {
 }
 
 TEST(TrainMlpTest, BadFilesAreNamed) {
-  const auto file = testing::TempDir() + "not_idx";
+  const auto file = tests::scratch("not_idx");
   std::ofstream(file) << "hello";
   const auto ran = shell(binary("train_mlp") + " --images " + file + " --labels " + file);
   EXPECT_EQ(ran.exit_code, 1);

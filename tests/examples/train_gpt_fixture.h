@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/scratch.h"
 #include "tests/support/shell.h"
 
 namespace weft::tests {
@@ -21,17 +22,12 @@ inline constexpr int kExitUsage = 2;
 class TrainGptTest : public testing::Test {
  protected:
   void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = fs::path(testing::TempDir()) / ("train_gpt_" + std::string(info->name()));
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-    std::ofstream text(folder_ / "text.txt");
+    std::ofstream text(path("text.txt"));
     for (int i = 0; i < 400; ++i)
       text << "the shuttle carries weft thread " << i % 10 << " times.\n";
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  std::string path(const std::string& name) const { return folder_ / name; }
 
   // A run of a second or so; `more` overrides.
   std::string train(const std::string& more = "") const {
@@ -49,7 +45,7 @@ class TrainGptTest : public testing::Test {
     return values;
   }
 
-  fs::path folder_;
+  const ScratchDirectory folder_;
 };
 
 }  // namespace weft::tests

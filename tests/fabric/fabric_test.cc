@@ -12,6 +12,7 @@
 #include "tensor/ops/basic.h"
 #include "tensor/optim/adam.h"
 #include "tensor/random.h"
+#include "tests/support/scratch.h"
 
 namespace weft {
 namespace {
@@ -119,7 +120,7 @@ TEST(FabricPrecisionTest, DoubleConvertsParametersAndInputs) {
 }
 
 TEST_F(FabricTest, SavesAndLoadsModuleOptimizerAndTexts) {
-  const auto path = testing::TempDir() + "fabric_test.safetensors";
+  const auto path = tests::scratch("fabric_test.safetensors");
   nn::Linear layer(3, 2);
   fabric_.setup(layer);
   optim::AdamW optimizer(optim::decay_groups(layer.named_parameters(), 0.1, 0.0));

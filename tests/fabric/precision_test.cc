@@ -14,6 +14,7 @@
 #include "tensor/ops/basic.h"
 #include "tensor/optim/adam.h"
 #include "tensor/random.h"
+#include "tests/support/scratch.h"
 
 namespace weft {
 namespace {
@@ -221,7 +222,7 @@ TEST_F(SixteenMixedTest, AnOptimizerThatWasNotSetUpIsMissed) {
 }
 
 TEST_F(SixteenMixedTest, TheScaleIsSavedAndLoaded) {
-  const auto path = testing::TempDir() + "sixteen_mixed.safetensors";
+  const auto path = tests::scratch("sixteen_mixed.safetensors");
   fabric_.setup_optimizers(*optimizer_);
   backward(kInfinity);
   optimizer_->step();

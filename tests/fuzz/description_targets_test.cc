@@ -15,6 +15,7 @@
 #include "kernels/base/error.h"
 #include "tensor/checkpoint/training.h"
 #include "tests/fuzz/targets.h"
+#include "tests/support/scratch.h"
 
 namespace weft::fuzz {
 namespace {
@@ -22,30 +23,14 @@ namespace {
 Bytes bytes_of(std::string_view text) { return {text.begin(), text.end()}; }
 std::string text_of(std::span<const std::uint8_t> input) { return {input.begin(), input.end()}; }
 
-// For readers that take paths. Removed at the end.
-class Scratch {
+// For readers that take paths.
+class Scratch : public tests::ScratchDirectory {
  public:
-  Scratch() {
-    std::string name = (std::filesystem::temp_directory_path() / "weft-fuzz-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) fail<IoError>("no directory {}", name);
-    path_ = name;
-  }
-  ~Scratch() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
   std::string file(const std::string& name, std::span<const std::uint8_t> input) const {
-    const std::string path = path_ / name;
+    const std::string path = *this / name;
     std::ofstream(path, std::ios::binary) << text_of(input);
     return path;
   }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
 };
 
 const Scratch& scratch() {

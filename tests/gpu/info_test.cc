@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "kernels/cuda/runtime.h"
+#include "tests/support/scratch.h"
 
 namespace weft {
 namespace {
@@ -34,7 +35,7 @@ TEST(CudaInfo, TellsEveryDeviceAndWhoReachesWhom) {
 }
 
 TEST(CudaInfo, NearestCpusComeFromSys) {
-  const std::string root = ::testing::TempDir() + "info_test_pci";
+  const std::string root = tests::scratch("pci");
   std::filesystem::create_directories(root + "/0000:1b:00.0");
   std::ofstream(root + "/0000:1b:00.0/numa_node") << "1\n";
   std::ofstream(root + "/0000:1b:00.0/local_cpulist") << "8-15\n";

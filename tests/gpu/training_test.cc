@@ -12,6 +12,7 @@
 #include "tensor/optim/clip.h"
 #include "tensor/optim/sgd.h"
 #include "tests/gpu/cuda_tensors.h"
+#include "tests/support/scratch.h"
 
 namespace weft::tests {
 namespace {
@@ -270,8 +271,7 @@ TEST_F(TrainingTest, LoadersBringBatchesToTheDevice) {
 }
 
 TEST_F(TrainingTest, CheckpointsAreWrittenFromAndReadToTheDevice) {
-  const auto path = std::filesystem::path(::testing::TempDir()) /
-                    fmt::format("cuda_{}.safetensors", static_cast<const void*>(this));
+  const auto path = std::filesystem::path(tests::scratch("cuda.safetensors"));
   auto model = model_on(DType::f32, kCuda);
   checkpoint::save_safetensors(path, model->state_dict(), {});
   auto config = tiny();

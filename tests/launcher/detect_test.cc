@@ -2,12 +2,11 @@
 
 #include <gmock/gmock.h>
 
-#include <unistd.h>
-
 #include <fstream>
 #include <map>
 
 #include "kernels/base/error.h"
+#include "tests/support/scratch.h"
 
 namespace weft::launcher {
 namespace {
@@ -97,7 +96,7 @@ TEST(Detect, MpiWinsOverSlurm) {
 }
 
 TEST(Detect, Lsf) {
-  const std::string file = testing::TempDir() + "/rankfile" + std::to_string(::getpid());
+  const std::string file = tests::scratch("rankfile");
   std::ofstream(file) << "batch\nnode1\nnode1\nnode2\n";
   const auto e = detect_in({{"LSB_JOBID", "54321"},
                             {"LSB_DJOB_RANKFILE", file},

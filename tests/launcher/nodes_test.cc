@@ -14,6 +14,7 @@
 #include "launcher/job/launch_error.h"
 #include "launcher/job/node_roll.h"
 #include "tests/launcher/child_process.h"
+#include "tests/support/scratch.h"
 
 namespace weft::test {
 namespace {
@@ -57,14 +58,9 @@ class Nodes : public testing::Test {
     secret_ = make_secret("secret");
     port_ = free_port();
   }
-  void TearDown() override {
-    for (const auto& file : files_) std::filesystem::remove(file);
-  }
 
   std::string make_secret(const std::string& name) {
-    const std::string file = testing::TempDir() + "/" + name + std::to_string(getpid()) + "_" +
-                             testing::UnitTest::GetInstance()->current_test_info()->name();
-    files_.push_back(file);
+    const std::string file = tests::scratch(name);
     ChildProcess secret({"sh", "-c", "umask 077; " + bin("weft") + " secret > " + file});
     EXPECT_EQ(secret.wait(), 0);
     return file;
@@ -85,7 +81,6 @@ class Nodes : public testing::Test {
   std::string secret_;
   std::string grace_time_ = "5";  // ends earlier where all ranks do
   int port_ = 0;
-  std::vector<std::string> files_;
 };
 
 TEST_F(Nodes, RanksAreNumberedNodeByNodeHoweverManyEachHas) {

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "tests/launcher/child_process.h"
+#include "tests/support/scratch.h"
 
 namespace weft::test {
 namespace {
@@ -100,7 +101,7 @@ TEST(Options, ProgramsThatCannotRun) {
   const Answer folder = run({"/usr"});
   EXPECT_EQ(folder.code, 126);
   EXPECT_THAT(folder.err, HasSubstr("directory"));
-  const std::string file = testing::TempDir() + "/plain" + std::to_string(getpid());
+  const std::string file = tests::scratch("plain");
   std::ofstream(file) << "echo from a script without a first line\n";
   const Answer plain = run({file});
   EXPECT_EQ(plain.code, 126);
@@ -157,7 +158,7 @@ TEST(Options, SecretIsNewEachTimeAndItsFilePrivate) {
   const std::string first = ask({bin("weft"), "secret"}).out;
   EXPECT_EQ(first.size(), 65u);
   EXPECT_NE(first, ask({bin("weft"), "secret"}).out);
-  const std::string file = testing::TempDir() + "/secret" + std::to_string(getpid());
+  const std::string file = tests::scratch("secret");
   EXPECT_EQ(ask({"sh", "-c", "umask 022; " + bin("weft") + " secret > " + file}).code, 0);
   EXPECT_EQ(static_cast<unsigned>(std::filesystem::status(file).permissions()), 0600u);
   std::filesystem::remove(file);
@@ -183,8 +184,7 @@ TEST(Options, HelpVersionInfoAndSiblings) {
 }
 
 TEST(Options, SiblingsAreFoundBesideWeft) {
-  const auto folder =
-      std::filesystem::path(testing::TempDir()) / ("sibling" + std::to_string(getpid()));
+  const auto folder = std::filesystem::path(tests::scratch("sibling"));
   std::filesystem::create_directories(folder);
   std::filesystem::copy_file(bin("weft"), folder / "weft");
   const Answer missing = ask({folder / "weft", "bench", "x"});

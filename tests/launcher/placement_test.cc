@@ -2,13 +2,12 @@
 
 #include <gmock/gmock.h>
 
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
 
 #include "launcher/job/devices.h"
 #include "launcher/job/launch_error.h"
+#include "tests/support/scratch.h"
 
 namespace weft::launcher {
 namespace {
@@ -106,36 +105,30 @@ TEST(Topology, ThisMachineHasCores) {
 
 class Quota : public testing::Test {
  protected:
-  void SetUp() override {
-    root_ = std::filesystem::path(testing::TempDir()) /
-            ("quota" + std::to_string(::getpid()) +
-             testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::create_directories(root_ / "a/b");
-  }
-  void TearDown() override { std::filesystem::remove_all(root_); }
+  void SetUp() override { std::filesystem::create_directories(root_ / "a/b"); }
   void put(const std::string& file, const std::string& text) {
     std::ofstream(root_ / file) << text;
   }
 
-  std::filesystem::path root_;
+  const tests::ScratchDirectory root_;
 };
 
 TEST_F(Quota, SmallestOnTheWayUp) {
-  EXPECT_EQ(read_cpu_quota(root_, "/a/b"), 0);
+  EXPECT_EQ(read_cpu_quota(root_.path(), "/a/b"), 0);
   put("a/b/cpu.max", "max 100000\n");
-  EXPECT_EQ(read_cpu_quota(root_, "/a/b"), 0);
+  EXPECT_EQ(read_cpu_quota(root_.path(), "/a/b"), 0);
   put("a/cpu.max", "250000 100000\n");
-  EXPECT_EQ(read_cpu_quota(root_, "/a/b"), 2.5);
+  EXPECT_EQ(read_cpu_quota(root_.path(), "/a/b"), 2.5);
   put("a/b/cpu.max", "400000 100000\n");
-  EXPECT_EQ(read_cpu_quota(root_, "/a/b"), 2.5);
+  EXPECT_EQ(read_cpu_quota(root_.path(), "/a/b"), 2.5);
 }
 
 TEST_F(Quota, VersionOne) {
   put("a/cpu.cfs_quota_us", "-1\n");
   put("a/cpu.cfs_period_us", "100000\n");
-  EXPECT_EQ(read_cpu_quota(root_, "/a"), 0);
+  EXPECT_EQ(read_cpu_quota(root_.path(), "/a"), 0);
   put("a/cpu.cfs_quota_us", "150000\n");
-  EXPECT_EQ(read_cpu_quota(root_, "/a"), 1.5);
+  EXPECT_EQ(read_cpu_quota(root_.path(), "/a"), 1.5);
 }
 
 std::string refusal(const std::string& accelerator, const std::string& devices, int cuda) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/launcher/child_process.h"
+#include "tests/support/scratch.h"
 
 namespace weft::test {
 namespace {
@@ -72,8 +73,7 @@ TEST(VerifyCommand, SaysWhichSizesItLeavesOut) {
 }
 
 TEST(VerifyCommand, WritesJson) {
-  const auto path = std::filesystem::temp_directory_path() /
-                    ("weft_verify_" + std::to_string(getpid()) + ".json");
+  const auto path = std::filesystem::path(tests::scratch("verify.json"));
   const Answer answer =
       verify({"--max-world=5", "--algorithm=tree", "--collective=gather", "--json", path.string()});
   EXPECT_EQ(answer.code, 0) << answer.err;

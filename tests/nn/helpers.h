@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -12,31 +11,13 @@
 
 #include "kernels/base/error.h"
 #include "tensor/checkpoint/safetensors.h"
+#include "tests/support/scratch.h"
 
 namespace weft::nn_test {
 
 namespace fs = std::filesystem;
 
-// A directory of the test's own, removed with it.
-class TempDir {
- public:
-  TempDir() {
-    auto name = (fs::temp_directory_path() / "weft-nn-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) fail<IoError>("mkdtemp {}", name);
-    path_ = name;
-  }
-  ~TempDir() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
+using TempDir = tests::ScratchDirectory;
 
 inline fs::path fixture(const std::string& name) {
   return fs::path(WEFT_SOURCE_DIR) / "tests" / "fixtures" / name;

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "tests/support/scratch.h"
 #include "tests/support/shell.h"
 
 namespace weft {
@@ -38,7 +39,7 @@ TEST(SimulateCommand, EveryCollectiveHasATime) {
 }
 
 TEST(SimulateCommand, WritesJson) {
-  const auto file = testing::TempDir() + "simulate.json";
+  const auto file = tests::scratch("simulate.json");
   const auto ran = shell(simulate(
       "all_reduce --ranks 16 --algorithm ring --bytes 1M --tiles 2 --lanes 2 --json " + file));
   ASSERT_EQ(ran.exit_code, 0) << ran.output;
@@ -55,7 +56,7 @@ TEST(SimulateCommand, WritesJson) {
 }
 
 TEST(SimulateCommand, TheTimelineIsATraceWithoutOverlaps) {
-  const auto file = testing::TempDir() + "simulate_timeline.json";
+  const auto file = tests::scratch("simulate_timeline.json");
   const auto ran =
       shell(simulate("all_reduce --ranks 12 --ranks-per-host 2 --algorithm tree "
                      "--bytes 3000001 --timeline-ranks 5 --timeline " +
@@ -90,10 +91,10 @@ TEST(SimulateCommand, TheTimelineIsATraceWithoutOverlaps) {
 }
 
 TEST(SimulateCommand, ANetworkFileChangesTheTime) {
-  const auto file = testing::TempDir() + "simulate_network.json";
+  const auto file = tests::scratch("simulate_network.json");
   const auto time_of = [&](const std::string& network) {
     std::ofstream(file) << network;
-    const auto out = testing::TempDir() + "simulate_network_out.json";
+    const auto out = tests::scratch("simulate_network_out.json");
     const auto ran = shell(
         simulate("--ranks 8 --bytes 64M --algorithm ring --json " + out + " --network " + file));
     EXPECT_EQ(ran.exit_code, 0) << ran.output;

@@ -16,28 +16,18 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/scratch.h"
+
 namespace weft::test {
 
-class ScratchDirectory {
+class ScratchDirectory : public tests::ScratchDirectory {
  public:
-  ScratchDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "weft-trace-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) ADD_FAILURE() << "no directory " << name;
-    path_ = name;
-  }
-  ~ScratchDirectory() {
-    std::error_code error;
-    std::filesystem::remove_all(path_, error);
-  }
-  ScratchDirectory(const ScratchDirectory&) = delete;
-  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  std::string path() const { return tests::ScratchDirectory::path(); }
+  std::string operator/(const std::string& name) const { return path() + "/" + name; }
   // Files whose names begin so, sorted.
   std::vector<std::string> files(const std::string& prefix) const {
     std::vector<std::string> found;
-    for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+    for (const auto& entry : std::filesystem::directory_iterator(path())) {
       if (entry.path().filename().string().rfind(prefix, 0) == 0) found.push_back(entry.path());
     }
     std::sort(found.begin(), found.end());
@@ -46,12 +36,9 @@ class ScratchDirectory {
   // The only one that begins so; "" with a failure if there is none, or more.
   std::string only(const std::string& prefix) const {
     const auto found = files(prefix);
-    EXPECT_EQ(found.size(), 1u) << prefix << "* in " << path_;
+    EXPECT_EQ(found.size(), 1u) << prefix << "* in " << path();
     return found.size() == 1 ? found[0] : std::string();
   }
-
- private:
-  std::string path_;
 };
 
 // Hears of files that are renamed into a directory.
