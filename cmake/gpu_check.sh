@@ -73,15 +73,18 @@ if [[ -n $device ]]; then
   if wants bench; then
     has bench_kernels && run bench_kernels "$here/bin/bench_kernels" --benchmark_filter=cuda \
       --benchmark_out="$out/bench_kernels.json" --benchmark_out_format=json
-    if has weft-bench && "$here/bin/weft-bench" --help | grep -q -- --accelerator; then
+    if has weft-bench; then
       for ranks in 2 4 8; do
         for transport in inproc shm; do  # ranks as threads, and as processes
-          run "all_reduce_${ranks}_$transport" "$here/bin/weft-bench" all_reduce --accelerator cuda \
-            --transport "$transport" --devices "$ranks" -b 8 -e 256M -f 4 --json "$out/all_reduce_${ranks}_$transport.json"
+          name=all_reduce_${ranks}_$transport
+          reduce=("$here/bin/weft-bench" all_reduce --accelerator cuda --transport "$transport" --devices "$ranks")
+          run "$name" "${reduce[@]}" -b 8 -e 256M -f 4 --json "$out/$name.json"
+          run "${name}_registered" "${reduce[@]}" --registered -b 1M -e 256M -f 4 --json "$out/${name}_registered.json"
+          run "${name}_graph" "${reduce[@]}" -G 20 -b 8 -e 64K -f 8 --json "$out/${name}_graph.json"
         done
       done
     fi
-    if has weft-step && "$here/bin/weft-step" --help | grep -q -- --accelerator; then
+    if has weft-step; then
       run gpt2_step "$here/bin/weft-step" --accelerator cuda --json "$out/gpt2_step.json"
     fi
   fi

@@ -49,7 +49,16 @@ Work start_with_neighbours(Communicator& c, ConstView in, View out, const Option
   return received;
 }
 
+Work queue_with_neighbours(const DeviceCalls& d, ConstView in, View out, const Options&) {
+  const int n = d.cuda.size();
+  const auto received = d.cuda.recv(out, (d.cuda.rank() + n - 1) % n, d.receiving);
+  d.cuda.send(in, (d.cuda.rank() + 1) % n, d.stream);
+  received.wait_on(d.stream);
+  return received;
+}
+
 using C = Communicator;
+using D = DeviceCalls;
 using O = Options;
 
 const std::array<Kind, 10> kKinds = {{
@@ -59,7 +68,9 @@ const std::array<Kind, 10> kKinds = {{
      .origin = everywhere,
      .run = [](C& c, ConstView in, View out, const O& o) { c.all_reduce(in, out, o.op, call(o)); },
      .start = [](C& c, ConstView in, View out,
-                 const O& o) { return c.all_reduce_async(in, out, o.op, call(o)); }},
+                 const O& o) { return c.all_reduce_async(in, out, o.op, call(o)); },
+     .queue = [](const D& d, ConstView in, View out,
+                 const O& o) { return d.cuda.all_reduce(in, out, o.op, d.stream, call(o)); }},
     {.name = "reduce",
      .reducing = true,
      .rooted = true,
@@ -69,7 +80,9 @@ const std::array<Kind, 10> kKinds = {{
      .run = [](C& c, ConstView in, View out,
                const O& o) { c.reduce(in, out, o.root, o.op, call(o)); },
      .start = [](C& c, ConstView in, View out,
-                 const O& o) { return c.reduce_async(in, out, o.root, o.op, call(o)); }},
+                 const O& o) { return c.reduce_async(in, out, o.root, o.op, call(o)); },
+     .queue = [](const D& d, ConstView in, View out,
+                 const O& o) { return d.cuda.reduce(in, out, o.root, o.op, d.stream, call(o)); }},
     {.name = "broadcast",
      .rooted = true,
      .out_of_place = false,
@@ -77,14 +90,18 @@ const std::array<Kind, 10> kKinds = {{
      .origin = from_root,
      .run = [](C& c, ConstView, View out, const O& o) { c.broadcast(out, o.root, call(o)); },
      .start = [](C& c, ConstView, View out,
-                 const O& o) { return c.broadcast_async(out, o.root, call(o)); }},
+                 const O& o) { return c.broadcast_async(out, o.root, call(o)); },
+     .queue = [](const D& d, ConstView, View out,
+                 const O& o) { return d.cuda.broadcast(out, o.root, d.stream, call(o)); }},
     {.name = "all_gather",
      .wide_output = true,
      .bus_factor = share,
      .origin = block_of_sender,
      .run = [](C& c, ConstView in, View out, const O& o) { c.all_gather(in, out, call(o)); },
      .start = [](C& c, ConstView in, View out,
-                 const O& o) { return c.all_gather_async(in, out, call(o)); }},
+                 const O& o) { return c.all_gather_async(in, out, call(o)); },
+     .queue = [](const D& d, ConstView in, View out,
+                 const O& o) { return d.cuda.all_gather(in, out, d.stream, call(o)); }},
     {.name = "reduce_scatter",
      .wide_input = true,
      .reducing = true,
@@ -93,7 +110,9 @@ const std::array<Kind, 10> kKinds = {{
      .run = [](C& c, ConstView in, View out,
                const O& o) { c.reduce_scatter(in, out, o.op, call(o)); },
      .start = [](C& c, ConstView in, View out,
-                 const O& o) { return c.reduce_scatter_async(in, out, o.op, call(o)); }},
+                 const O& o) { return c.reduce_scatter_async(in, out, o.op, call(o)); },
+     .queue = [](const D& d, ConstView in, View out,
+                 const O& o) { return d.cuda.reduce_scatter(in, out, o.op, d.stream, call(o)); }},
     {.name = "gather",
      .wide_output = true,
      .rooted = true,
@@ -102,7 +121,9 @@ const std::array<Kind, 10> kKinds = {{
      .origin = block_of_sender,
      .run = [](C& c, ConstView in, View out, const O& o) { c.gather(in, out, o.root, call(o)); },
      .start = [](C& c, ConstView in, View out,
-                 const O& o) { return c.gather_async(in, out, o.root, call(o)); }},
+                 const O& o) { return c.gather_async(in, out, o.root, call(o)); },
+     .queue = [](const D& d, ConstView in, View out,
+                 const O& o) { return d.cuda.gather(in, out, o.root, d.stream, call(o)); }},
     {.name = "scatter",
      .wide_input = true,
      .rooted = true,
@@ -110,7 +131,9 @@ const std::array<Kind, 10> kKinds = {{
      .origin = my_block_of_root,
      .run = [](C& c, ConstView in, View out, const O& o) { c.scatter(in, out, o.root, call(o)); },
      .start = [](C& c, ConstView in, View out,
-                 const O& o) { return c.scatter_async(in, out, o.root, call(o)); }},
+                 const O& o) { return c.scatter_async(in, out, o.root, call(o)); },
+     .queue = [](const D& d, ConstView in, View out,
+                 const O& o) { return d.cuda.scatter(in, out, o.root, d.stream, call(o)); }},
     {.name = "all_to_all",
      .wide_input = true,
      .wide_output = true,
@@ -119,19 +142,24 @@ const std::array<Kind, 10> kKinds = {{
      .origin = my_block_of_sender,
      .run = [](C& c, ConstView in, View out, const O& o) { c.all_to_all(in, out, call(o)); },
      .start = [](C& c, ConstView in, View out,
-                 const O& o) { return c.all_to_all_async(in, out, call(o)); }},
+                 const O& o) { return c.all_to_all_async(in, out, call(o)); },
+     .queue = [](const D& d, ConstView in, View out,
+                 const O& o) { return d.cuda.all_to_all(in, out, d.stream, call(o)); }},
     {.name = "send_recv",
      .in_place = false,
      .bus_factor = one,
      .origin = from_neighbour,
      .run = exchange_with_neighbours,
-     .start = start_with_neighbours},
+     .start = start_with_neighbours,
+     .queue = queue_with_neighbours},
     {.name = "barrier",
      .out_of_place = false,
      .bus_factor = one,
      .origin = everywhere,
      .run = [](C& c, ConstView, View, const O& o) { c.barrier(call(o)); },
-     .start = [](C& c, ConstView, View, const O& o) { return c.barrier_async(call(o)); }},
+     .start = [](C& c, ConstView, View, const O& o) { return c.barrier_async(call(o)); },
+     .queue = [](const D& d, ConstView, View,
+                 const O& o) { return d.cuda.barrier(d.stream, call(o)); }},
 }};
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "bench/collectives/buffer.h"
 #include "bench/collectives/options.h"
 #include "comm/communicator.h"
 
@@ -37,6 +38,7 @@ struct Kind {
   Origin (*origin)(const Place& place, std::int64_t index) = nullptr;
   void (*run)(Communicator&, comm::ConstView, comm::View, const Options&) = nullptr;
   Work (*start)(Communicator&, comm::ConstView, comm::View, const Options&) = nullptr;
+  Work (*queue)(const DeviceCalls&, comm::ConstView, comm::View, const Options&) = nullptr;
 };
 
 const Kind& find_kind(std::string_view name);  // one of kCollectives

@@ -5,8 +5,12 @@
 #include <chrono>
 
 #include "bench/collectives/subject.h"
+#include "kernels/cuda/runtime.h"
 
 namespace weft::bench {
+
+namespace cuda = kernels::cuda;
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -54,6 +58,26 @@ double time_asynchronous(Subject& subject, bool in_place, const Options& options
   return slowest(microseconds_since(start), communicator) / options.iterations;
 }
 
+// The calls of all iterations in a graph, which is launched again and again.
+double time_graph(Subject& subject, bool in_place, const Options& options,
+                  Communicator& communicator) {
+  for (int i = 0; i < std::max(options.warmup, 1); ++i) subject.run(in_place);
+  const cuda::Stream stream = subject.device()->stream;
+  cuda::begin_capture(stream);
+  for (int i = 0; i < options.iterations; ++i) subject.start(in_place);
+  const cuda::Graph graph(cuda::end_capture(stream));
+  graph.launch(stream);  // the first launch uploads it
+  cuda::wait_stream(stream);
+  communicator.barrier();
+  const auto start = Clock::now();
+  for (int i = 0; i < options.graph_launches; ++i) graph.launch(stream);
+  cuda::wait_stream(stream);
+  const double mine = microseconds_since(start);
+  subject.device()->cuda.check();
+  // Nobody destroys a graph that others wait for.
+  return slowest(mine, communicator) / options.iterations / options.graph_launches;
+}
+
 std::int64_t count_wrong(Subject& subject, bool in_place, Communicator& communicator) {
   subject.fill(in_place);
   subject.run(in_place);
@@ -66,9 +90,10 @@ Timing time_one(Subject& subject, bool in_place, const Options& options,
                 Communicator& communicator) {
   subject.fill(in_place);
   Timing timing;
-  timing.microseconds = options.blocking
-                            ? time_blocking(subject, in_place, options, communicator)
-                            : time_asynchronous(subject, in_place, options, communicator);
+  const auto time = options.graph_launches > 0 ? time_graph
+                    : options.blocking         ? time_blocking
+                                               : time_asynchronous;
+  timing.microseconds = time(subject, in_place, options, communicator);
   timing.algorithm_gbps = static_cast<double>(subject.size().value) / (timing.microseconds * 1e3);
   timing.bus_gbps = timing.algorithm_gbps * subject.kind().bus_factor(communicator.size());
   if (options.check) timing.wrong = count_wrong(subject, in_place, communicator);
@@ -92,16 +117,19 @@ std::vector<Bytes> sizes(const Options& options) {
 }  // namespace
 
 std::vector<Row> measure(const Options& options, Communicator& communicator,
-                         const std::function<void(const Row&)>& on_row) {
+                         const std::function<void(const Row&)>& on_row, const DeviceCalls* device) {
   std::vector<Row> rows;
   for (const auto size : sizes(options)) {
-    Subject subject(options, size, communicator);
+    // Around it, so that no rank allocates or frees while another's kernel waits for it.
+    Subject subject(options, size, communicator, device);
+    if (device != nullptr) communicator.barrier();
     Row row{subject.size(), subject.count(), std::nullopt, std::nullopt};
     const auto& kind = subject.kind();
     if (kind.out_of_place) row.out_of_place = time_one(subject, false, options, communicator);
     if (kind.in_place) row.in_place = time_one(subject, true, options, communicator);
     if (communicator.rank() == 0) on_row(row);
     rows.push_back(row);
+    if (device != nullptr) communicator.barrier();
   }
   return rows;
 }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "bench/collectives/buffer.h"
 #include "bench/collectives/options.h"
 #include "comm/communicator.h"
 
@@ -24,8 +25,10 @@ struct Row {
   std::optional<Timing> in_place;
 };
 
-// Collective. `on_row` is called on rank 0 as rows come; gives all rows on every rank.
+// Collective. `on_row` is called on rank 0 as rows come; gives all rows on every rank. `device`: on
+// its memory.
 std::vector<Row> measure(const Options& options, Communicator& communicator,
-                         const std::function<void(const Row&)>& on_row);
+                         const std::function<void(const Row&)>& on_row,
+                         const DeviceCalls* device = nullptr);
 
 }  // namespace weft::bench

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdlib>
 #include <iostream>
+#include <optional>
 #include <string_view>
 
 #include "comm/algorithms/algorithms.h"
@@ -34,7 +35,9 @@ struct Raw {
   std::uint64_t min_bytes, max_bytes, step_bytes = 0;
   std::string dtype = "f32", op = "sum";
   std::string wire = "none";
-  int check = 1, blocking = 1;
+  std::string accelerator = "cpu";
+  int check = 1;
+  std::optional<int> blocking;
 };
 
 void declare(CLI::App& app, Options& options, Raw& raw) {
@@ -63,8 +66,11 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
       ->capture_default_str();
   app.add_option("-z,--blocking", raw.blocking,
                  "1: wait for each operation and give the median; 0: issue all asynchronously and "
-                 "give the mean")
-      ->check(CLI::Range(0, 1))
+                 "give the mean (default: 1, on cuda 0)")
+      ->check(CLI::Range(0, 1));
+  app.add_option("-G,--cudagraph", options.graph_launches,
+                 "On cuda: capture all iterations in a graph and launch it this many times")
+      ->check(CLI::Range(0, 1'000'000))
       ->capture_default_str();
   app.add_option("-d,--datatype", raw.dtype, "Element type")
       ->check(CLI::IsMember(dtype_names()))
@@ -76,6 +82,11 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--devices", options.devices, "Ranks to start (ignored under weft run)")
       ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--accelerator", raw.accelerator,
+                 "cpu: buffers in host memory; cuda: on devices, which ranks share in turn where "
+                 "there are fewer")
+      ->check(CLI::IsMember({"cpu", "cuda", "gpu"}))
       ->capture_default_str();
   app.add_option(
          "--transport", options.transport,
@@ -137,7 +148,19 @@ Options parse_options(int argc, char** argv) {
     }
   }
   options.check = raw.check != 0;
-  options.blocking = raw.blocking != 0;
+  options.on_cuda = raw.accelerator != "cpu";
+  options.blocking = raw.blocking.value_or(options.on_cuda ? 0 : 1) != 0;
+  if (options.graph_launches > 0) {
+    if (!options.on_cuda) refuse("-G: graphs are CUDA's: give --accelerator=cuda");
+    if (options.collective == "send_recv") {
+      refuse("-G: send_recv sends while it receives, and graphs need not do both at a time");
+    }
+    if (raw.blocking == 1) refuse("-G: a graph is not waited for call by call: leave out -z 1");
+    options.blocking = false;
+  }
+  if (options.on_cuda && options.wire) {
+    refuse("--wire: nothing is compressed between devices; leave it out");
+  }
   return options;
 }
 

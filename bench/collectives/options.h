@@ -21,12 +21,14 @@ struct Options {
   int iterations = 20;
   int warmup = 5;
   bool check = true;
-  bool blocking = true;  // wait for each operation; else issue all, then wait
+  bool blocking = true;    // wait for each operation; else issue all, then wait
+  int graph_launches = 0;  // > 0: of a CUDA graph with all iterations
   DType dtype = DType::f32;
   ReduceOp op = ReduceOp::sum;
   std::optional<DType> wire;  // what f32 travels as
   int root = 0;
   int devices = 2;
+  bool on_cuda = false;
   std::string transport = "auto";
   bool registered = false;  // buffers in symmetric memory
   std::string algorithm = "auto";

@@ -42,18 +42,21 @@ nlohmann::json to_json(const std::optional<Timing>& timing) {
 
 }  // namespace
 
-void print_header(const Options& options, const Communicator& communicator) {
+void print_header(const Options& options, const Communicator& communicator,
+                  const std::string& where) {
   fmt::print("# weft bench {}: {} ranks, transport {}, {} buffers, algorithm {}, lanes {}{}\n",
              options.collective, communicator.size(), options.transport,
              options.registered ? "registered" : "ordinary", options.algorithm, options.lanes,
              options.wire ? fmt::format(", wire {}", name_of(*options.wire)) : std::string());
   fmt::print(
-      "# minBytes {} maxBytes {} step: {} warmup iters: {} iters: {} validation: {} blocking: "
-      "{}\n#\n",
-      options.min_bytes.value, options.max_bytes.value,
+      "# buffers in {}\n# minBytes {} maxBytes {} step: {} warmup iters: {} iters: {} validation: "
+      "{} blocking: "
+      "{}{}\n#\n",
+      where, options.min_bytes.value, options.max_bytes.value,
       options.step_bytes.value > 0 ? fmt::format("{}(bytes)", options.step_bytes.value)
                                    : fmt::format("{}(factor)", options.factor),
-      options.warmup, options.iterations, options.check ? 1 : 0, options.blocking ? 1 : 0);
+      options.warmup, options.iterations, options.check ? 1 : 0, options.blocking ? 1 : 0,
+      options.graph_launches > 0 ? fmt::format(" graph launches: {}", options.graph_launches) : "");
   fmt::print("# {:>11} {:>12} {:>8} {:>6} {:>6} {:>32} {:>32}\n", "", "", "", "", "",
              "out-of-place", "in-place");
   fmt::print("# {:>11} {:>12} {:>8} {:>6} {:>6} {:>9} {:>7} {:>7} {:>6} {:>9} {:>7} {:>7} {:>6}\n",
@@ -91,7 +94,7 @@ void print_footer(const std::vector<Row>& rows) {
   std::fflush(stdout);
 }
 
-void write_json(const Options& options, const Communicator& communicator,
+void write_json(const Options& options, const Communicator& communicator, const std::string& where,
                 const std::vector<Row>& rows) {
   nlohmann::json document = {{"collective", options.collective},
                              {"ranks", communicator.size()},
@@ -103,6 +106,10 @@ void write_json(const Options& options, const Communicator& communicator,
                              {"iterations", options.iterations},
                              {"wire", name_of(options.wire.value_or(options.dtype))},
                              {"blocking", options.blocking},
+                             {"graph_launches", options.graph_launches},
+                             {"registered", options.registered},
+                             {"accelerator", options.on_cuda ? "cuda" : "cpu"},
+                             {"buffers_in", where},
                              {"average_busbw_gbps", average_bus(rows)},
                              {"wrong", total_wrong(rows)},
                              {"rows", nlohmann::json::array()}};

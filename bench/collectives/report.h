@@ -8,11 +8,13 @@
 
 namespace weft::bench {
 
-void print_header(const Options& options, const Communicator& communicator);
+// `where`: what the buffers are in.
+void print_header(const Options& options, const Communicator& communicator,
+                  const std::string& where);
 void print_row(const Options& options, const Row& row);
 void print_footer(const std::vector<Row>& rows);
 // IoError when the file cannot be written.
-void write_json(const Options& options, const Communicator& communicator,
+void write_json(const Options& options, const Communicator& communicator, const std::string& where,
                 const std::vector<Row>& rows);
 std::int64_t total_wrong(const std::vector<Row>& rows);
 

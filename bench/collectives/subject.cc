@@ -60,30 +60,21 @@ double tolerance(DType dtype) {
 
 }  // namespace
 
-Subject::Subject(const Options& options, Bytes size, Communicator& communicator)
-    : options_(options), communicator_(communicator), kind_(find_kind(options.collective)) {
+Subject::Subject(const Options& options, Bytes size, Communicator& communicator,
+                 const DeviceCalls* device)
+    : options_(options),
+      communicator_(communicator),
+      device_(device),
+      kind_(find_kind(options.collective)) {
   const std::int64_t blocks = kind_.wide_input || kind_.wide_output ? communicator.size() : 1;
   block_ = Elems(size.value / size_of(options.dtype).value / blocks);
   size_ = bytes_of(block_ * blocks, options.dtype);
   const auto side = [&](bool wide) {
-    return bytes_of(block_ * (wide ? blocks : 1), options.dtype).size();
+    const Bytes bytes = bytes_of(block_ * (wide ? blocks : 1), options.dtype);
+    return Buffer(bytes, options.registered, communicator, device);
   };
-  const bool registered = options.registered;
-  if (kind_.out_of_place || kind_.wide_input) {
-    input_.allocate(side(kind_.wide_input), registered, communicator);
-  }
-  output_.allocate(side(kind_.wide_output), registered, communicator);
-}
-
-void Subject::Side::allocate(std::size_t bytes, bool registered, Communicator& communicator) {
-  size_ = bytes;
-  if (registered) {
-    symmetric_ = communicator.allocate_symmetric(Bytes(static_cast<std::int64_t>(bytes)));
-    data_ = reinterpret_cast<std::uint8_t*>(symmetric_.data());
-  } else {
-    ordinary_.resize(bytes);
-    data_ = ordinary_.data();
-  }
+  if (kind_.out_of_place || kind_.wide_input) input_ = side(kind_.wide_input);
+  output_ = side(kind_.wide_output);
 }
 
 // In place: the narrow side is this rank's own block of the wide side, or both sides are one
@@ -113,16 +104,17 @@ comm::View Subject::output(bool in_place) const {
 }
 
 void Subject::fill(bool in_place) {
-  constexpr int kPoison = 0x5a;
-  std::fill_n(output_.data(), output_.size(), std::uint8_t{kPoison});
+  output_.poison();
   const auto in = input(in_place);
   std::vector<double> values(in.count.size());
   for (std::int64_t i = 0; i < in.count.value; ++i) {
     values[static_cast<std::size_t>(i)] =
         pattern(options_, communicator_.size(), communicator_.rank(), i);
   }
-  if (in.count.value > 0)
-    kernels::cast(const_cast<void*>(in.data), in.dtype, values.data(), DType::f64, in.count);
+  if (in.count.value == 0) return;
+  std::vector<std::uint8_t> bytes(bytes_of(in.count, in.dtype).size());
+  kernels::cast(bytes.data(), in.dtype, values.data(), DType::f64, in.count);
+  input_.write(const_cast<void*>(in.data), bytes);
 }
 
 double Subject::expected(std::int64_t index) const {
@@ -138,7 +130,10 @@ std::int64_t Subject::wrong(bool in_place) const {
   if (kind_.output_on_root_only && communicator_.rank() != options_.root) return 0;
   const auto out = output(in_place);
   std::vector<double> values(out.count.size());
-  if (out.count.value > 0) kernels::cast(values.data(), DType::f64, out.data, out.dtype, out.count);
+  const auto bytes = output_.read(out.data, bytes_of(out.count, out.dtype).size());
+  if (out.count.value > 0) {
+    kernels::cast(values.data(), DType::f64, bytes.data(), out.dtype, out.count);
+  }
   const double slack = kind_.reducing && options_.op == ReduceOp::avg
                            ? tolerance(options_.wire.value_or(options_.dtype))
                            : 0.0;
