@@ -85,7 +85,7 @@ if [[ -n $device ]]; then
       done
     fi
     if has weft-step; then
-      run gpt2_step "$here/bin/weft-step" --accelerator cuda --json "$out/gpt2_step.json"
+      run gpt2_step "$here/bin/weft-step" --accelerator cuda --precision bf16-mixed --batch_size 16 --json "$out/gpt2_step.json"
     fi
   fi
 fi
