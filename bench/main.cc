@@ -10,19 +10,17 @@
 #include <vector>
 
 #include "bench/collectives/measure.h"
+#include "bench/collectives/on_device.h"
 #include "bench/collectives/options.h"
 #include "bench/collectives/report.h"
 #include "comm/communicator.h"
-#include "comm/cuda_communicator.h"
 #include "comm/environment.h"
 #include "kernels/base/error.h"
-#include "kernels/cuda/runtime.h"
 #include "launcher/join.h"
 
 namespace {
 
 using namespace weft;  // NOLINT: a program, not a library
-namespace cuda = kernels::cuda;
 
 constexpr int kExitWrong = 3;  // results were not what they must be
 
@@ -33,24 +31,14 @@ std::int64_t run_rank(const bench::Options& options, Communicator& communicator,
     fail<InvalidArgument>("-r {}: there are only ranks 0..{}.", options.root,
                           communicator.size() - 1);
   }
-  std::string where = "host memory";
-  std::optional<cuda::DeviceGuard> guard;
-  std::optional<cuda::OwnedStream> stream, receiving;
-  std::optional<bench::DeviceCalls> calls;
-  if (options.on_cuda) {
-    CudaCommunicator& on_cuda = communicator.cuda(device);  // says what is wrong with the device
-    guard.emplace(device);
-    stream.emplace(device);
-    receiving.emplace(device);
-    calls.emplace(bench::DeviceCalls{on_cuda, stream->get(), receiving->get()});
-    where =
-        fmt::format("memory of {}, through {}", cuda::device_info(device).name, on_cuda.means());
-  }
+  std::optional<bench::OnDevice> on_device;
+  if (options.on_cuda) on_device.emplace(communicator, device);
+  const std::string where = on_device ? on_device->where() : "host memory";
   const bool speaks = communicator.rank() == 0;
   if (speaks) bench::print_header(options, communicator, where);
   const auto rows = bench::measure(
       options, communicator, [&](const bench::Row& row) { print_row(options, row); },
-      calls ? &*calls : nullptr);
+      on_device ? &on_device->calls() : nullptr);
   if (speaks) {
     bench::print_footer(rows);
     if (!options.json_file.empty()) bench::write_json(options, communicator, where, rows);
@@ -67,8 +55,8 @@ std::int64_t run_threads(const bench::Options& options) {
     threads.emplace_back([&, rank] {
       try {
         Communicator mine = std::move(communicators[rank]);
-        const int devices = std::max(cuda::device_count(), 1);
-        wrong[rank] = run_rank(options, mine, static_cast<int>(rank) % devices);
+        const int local = static_cast<int>(rank);
+        wrong[rank] = run_rank(options, mine, bench::device_of(local));
       } catch (...) {
         errors[rank] = std::current_exception();
       }
@@ -81,16 +69,6 @@ std::int64_t run_threads(const bench::Options& options) {
   return wrong[0];
 }
 
-// All devices in turn, or the first few: "0,1,0,1".
-std::string device_list(int ranks) {
-  const int devices = std::max(cuda::device_count(), 1);
-  std::string list;
-  for (int rank = 0; rank < ranks; ++rank) {
-    list += fmt::format("{}{}", rank == 0 ? "" : ",", rank % devices);
-  }
-  return list;
-}
-
 std::int64_t run_processes(const bench::Options& options) {
   // Inherited by the ranks that join() starts; under weft run, its own choices stand.
   setenv(comm::env::kTransport, options.transport.c_str(), 0);
@@ -100,7 +78,7 @@ std::int64_t run_processes(const bench::Options& options) {
   settings.devices = std::to_string(options.devices);
   if (options.on_cuda) {
     settings.accelerator = "cuda";
-    settings.devices = device_list(options.devices);
+    settings.devices = bench::devices_of(options.devices);
     settings.share_devices = true;
   }
   auto membership = launcher::join(settings);

@@ -9,10 +9,12 @@
 #include <ctime>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "bench/collectives/on_device.h"
 #include "bench/tune/measure.h"
 #include "bench/tune/options.h"
 #include "comm/environment.h"
@@ -40,6 +42,7 @@ std::string today() {
 }
 
 comm::Medium medium_of(const bench::TuneOptions& options, bool several_hosts) {
+  if (options.on_cuda) return comm::Medium::cuda;
   if (several_hosts) return comm::Medium::network;
   return options.transport == "tcp" ? comm::Medium::tcp : comm::Medium::memory;
 }
@@ -71,13 +74,6 @@ int show(const bench::TuneOptions& options) {
   return 0;
 }
 
-std::string_view choice(const comm::Sample& sample, const comm::Tuning& tuning, comm::Medium medium,
-                        bool crowded) {
-  return medium == comm::Medium::memory
-             ? comm::choose_on_memory(sample.problem, sample.bytes, crowded, tuning)
-             : comm::choose(sample.problem, sample.bytes, 1, medium, tuning).algorithm;
-}
-
 void print(const bench::TuneResult& result, const comm::Tuning& before, comm::Medium medium,
            bool crowded) {
   fmt::print("# {:<16} {:>10} {:>20} {:>12} {:>20} {:>12}\n", "collective", "bytes", "before", "us",
@@ -97,8 +93,12 @@ void print(const bench::TuneResult& result, const comm::Tuning& before, comm::Me
       }
       return std::string("-");
     };
-    const auto old = choice(samples[i], before, medium, crowded);
-    const auto now = choice(samples[i], result.tuning, medium, crowded);
+    const auto choice = [&](const comm::Tuning& tuning) {
+      return comm::choose_over(medium, samples[i].problem, samples[i].bytes, crowded, tuning)
+          .algorithm;
+    };
+    const auto old = choice(before);
+    const auto now = choice(result.tuning);
     fmt::print("  {:<16} {:>10} {:>20} {:>12} {:>20} {:>12}\n",
                name_of(samples[i].problem.collective), samples[i].bytes.value, old, time_of(old),
                now, time_of(now));
@@ -114,6 +114,11 @@ int measure(const bench::TuneOptions& options) {
   if (path.empty()) fail<InvalidArgument>("neither HOME nor XDG_CONFIG_HOME is set: --output?");
   launcher::FabricSettings settings;
   settings.devices = std::to_string(options.devices);
+  if (options.on_cuda) {
+    settings.accelerator = "cuda";
+    settings.devices = bench::devices_of(options.devices);
+    settings.share_devices = true;
+  }
   auto membership = launcher::join(settings);
   Communicator& communicator = membership.communicator;
   if (communicator.size() < 2) fail<InvalidArgument>("one rank has nothing to choose: 2 or more");
@@ -123,8 +128,19 @@ int measure(const bench::TuneOptions& options) {
   }
   const comm::Medium medium = medium_of(options, here < communicator.size());
   const bool crowded = is_crowded(here);
+  std::optional<bench::OnDevice> on_device;
+  if (options.on_cuda) {
+    on_device.emplace(communicator, membership.device.index);
+    if (on_device->calls().cuda.means() != "CUDA IPC") {
+      fail<Unsupported>(
+          "there is nothing to choose between devices whose memory ranks do not "
+          "share: {}",
+          on_device->where());
+    }
+  }
   const comm::Tuning before = comm::built_in_tuning();
-  auto result = bench::tune(options, communicator, medium, crowded, before);
+  auto result = bench::tune(options, communicator, medium, crowded, before,
+                            on_device ? &on_device->calls() : nullptr);
   if (communicator.rank() != 0) return 0;
   print(result, before, medium, crowded);
   result.tuning.host = comm::this_host();

@@ -17,8 +17,6 @@ using comm::Sample;
 // Another algorithm must be this much faster than the model's for the table to name it: less is
 // noise.
 constexpr double kWorthIt = 0.85;
-constexpr std::int64_t kLargest = 16 << 20;
-constexpr std::int64_t kLargestQuick = 1 << 20;
 
 std::vector<Collective> collectives(bool quick) {
   if (quick) return {Collective::all_reduce, Collective::broadcast};
@@ -27,8 +25,15 @@ std::vector<Collective> collectives(bool quick) {
           Collective::scatter};
 }
 
+bool shares_memory(Medium medium) { return medium == Medium::memory || medium == Medium::cuda; }
+
+std::int64_t largest_of(Medium medium, bool quick) {
+  if (quick) return 1 << 20;
+  return medium == Medium::cuda ? 128 << 20 : 16 << 20;
+}
+
 std::vector<std::string_view> candidates(const comm::Problem& problem, Bytes bytes, Medium medium) {
-  if (medium == Medium::memory) {
+  if (shares_memory(medium)) {
     const auto all = comm::candidates_on_memory(problem);
     return {all.begin(), all.end()};
   }
@@ -42,12 +47,14 @@ std::vector<std::string_view> candidates(const comm::Problem& problem, Bytes byt
   return names;
 }
 
-// The slowest rank's median; the same on all ranks.
-double time(Options options, Communicator& communicator, double budget) {
+// The slowest rank's median, on a device its mean; the same on all ranks.
+double time(Options options, Communicator& communicator, double budget, const DeviceCalls* device) {
   const auto run = [&](int warmup, int iterations) {
     options.warmup = warmup;
     options.iterations = iterations;
-    const Row row = measure(options, communicator, [](const Row&) {}).front();
+    const Row row = measure(
+                        options, communicator, [](const Row&) {}, device)
+                        .front();
     return (row.in_place ? *row.in_place : *row.out_of_place).microseconds * 1e-6;
   };
   const double once = run(2, 3);
@@ -69,12 +76,12 @@ double mean_of(std::span<const Sample> group, std::string_view algorithm) {
 }  // namespace
 
 TuneResult tune(const TuneOptions& tune_options, Communicator& communicator, Medium medium,
-                bool crowded, const comm::Tuning& start) {
+                bool crowded, const comm::Tuning& start, const DeviceCalls* device) {
   TuneResult result{start, {}, {}, {}};
   const double budget = tune_options.quick ? 0.02 : 0.08;
   const auto n = communicator.size();
   for (const Collective collective : collectives(tune_options.quick)) {
-    const std::int64_t largest = tune_options.quick ? kLargestQuick : kLargest;
+    const std::int64_t largest = largest_of(medium, tune_options.quick);
     for (std::int64_t bytes = 8 * n; bytes <= largest; bytes *= tune_options.quick ? 16 : 4) {
       const comm::Problem problem{collective, 0, n, 0};
       for (const std::string_view name : candidates(problem, Bytes(bytes), medium)) {
@@ -83,21 +90,25 @@ TuneResult tune(const TuneOptions& tune_options, Communicator& communicator, Med
         options.min_bytes = options.max_bytes = Bytes(bytes);
         options.algorithm = name;
         options.check = false;
+        options.on_cuda = device != nullptr;
+        options.blocking = device == nullptr;
         const bool one_shot = name == "direct" && collective == Collective::all_reduce;
         for (const bool registered : {false, true}) {
-          if (registered && (medium != Medium::memory || one_shot)) continue;
+          if (registered && (!shares_memory(medium) || one_shot)) continue;
           options.registered = registered;
-          result.samples.push_back(
-              {name, problem, Bytes(bytes), time(options, communicator, budget), registered});
+          result.samples.push_back({name, problem, Bytes(bytes),
+                                    time(options, communicator, budget, device), registered});
         }
       }
     }
   }
   comm::Tuning& tuning = result.tuning;
-  if (medium == Medium::memory) {
-    result.before = error_of(result.samples, crowded, tuning.shared);
-    tuning.shared = fit_shared(result.samples, crowded, tuning.shared);
-    result.after = error_of(result.samples, crowded, tuning.shared);
+  if (shares_memory(medium)) {
+    comm::SharedCosts& costs = medium == Medium::cuda ? tuning.cuda : tuning.shared;
+    const bool waits_long = crowded && medium == Medium::memory;
+    result.before = error_of(result.samples, waits_long, costs);
+    costs = fit_shared(result.samples, waits_long, costs);
+    result.after = error_of(result.samples, waits_long, costs);
   } else {
     comm::LinkCosts& costs = medium == Medium::tcp ? tuning.tcp : tuning.network;
     result.before = error_of(result.samples, costs);
@@ -112,9 +123,7 @@ TuneResult tune(const TuneOptions& tune_options, Communicator& communicator, Med
     const Sample& first = result.samples[i];
     const Collective collective = first.problem.collective;
     const std::string_view model =
-        medium == Medium::memory
-            ? comm::choose_on_memory(first.problem, first.bytes, crowded, tuning)
-            : comm::choose(first.problem, first.bytes, 1, medium, tuning).algorithm;
+        comm::choose_over(medium, first.problem, first.bytes, crowded, tuning).algorithm;
     std::string_view best = model;
     double best_seconds = std::numeric_limits<double>::infinity();
     const std::size_t from = i;

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "bench/collectives/buffer.h"
 #include "bench/tune/options.h"
 #include "comm/communicator.h"
 #include "comm/select/fit.h"
@@ -16,8 +17,8 @@ struct TuneResult {
   std::vector<comm::Sample> samples;
 };
 
-// Collective; the same result on every rank. `hosts`: null, or several hosts.
+// Collective; the same result on every rank. `device`: of Medium::cuda.
 TuneResult tune(const TuneOptions& options, Communicator& communicator, comm::Medium medium,
-                bool crowded, const comm::Tuning& start);
+                bool crowded, const comm::Tuning& start, const DeviceCalls* device);
 
 }  // namespace weft::bench

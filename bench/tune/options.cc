@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
+#include <iostream>
 #include <map>
 
 namespace weft::bench {
@@ -11,6 +12,12 @@ TuneOptions parse_tune_options(int argc, char** argv) {
   CLI::App app("Fits the choice of algorithms to this machine, or explains a choice.", "weft tune");
   app.add_option("--devices", o.devices, "Ranks to start (ignored under weft run)")
       ->check(CLI::Range(2, 1024))
+      ->capture_default_str();
+  std::string accelerator = "cpu";
+  app.add_option("--accelerator", accelerator,
+                 "cpu: collectives on host memory; cuda: on devices of one host, which ranks share "
+                 "in turn where there are fewer")
+      ->check(CLI::IsMember({"cpu", "cuda", "gpu"}))
       ->capture_default_str();
   app.add_option("--transport", o.transport, "What to measure: auto is shm inside a host")
       ->check(CLI::IsMember({"auto", "shm", "tcp"}))
@@ -38,6 +45,12 @@ TuneOptions parse_tune_options(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     std::exit(code == 0 ? 0 : 2);
+  }
+  o.on_cuda = accelerator != "cpu";
+  if (o.on_cuda && o.transport == "tcp") {
+    std::cerr << "weft tune: --accelerator=cuda measures memory that ranks share: leave out "
+                 "--transport=tcp\n";
+    std::exit(2);
   }
   o.bytes = Bytes(static_cast<std::int64_t>(bytes));
   return o;

@@ -10,6 +10,7 @@ namespace weft::bench {
 
 struct TuneOptions {
   int devices = 2;
+  bool on_cuda = false;
   std::string transport = "auto";
   std::string output;  // empty: the user's own file
   bool quick = false;

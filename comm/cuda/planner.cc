@@ -72,11 +72,9 @@ CudaChoice CudaPlanner::choose(Collective collective, int root, Bytes bytes, Byt
   std::string_view name = wish(problem, algorithm);
   const auto most = std::min(static_cast<std::int64_t>(group_.layout().small_bytes),
                              static_cast<std::int64_t>(tuning_->cuda_small_bytes));
-  const bool small =
-      may_be_small(collective) && contribution.value <= most && (name.empty() || name == "direct");
-  if (small) return {index_of("direct"), true};
   if (name.empty()) name = choose_on_cuda(problem, bytes, *tuning_);
-  return {index_of(name), false};
+  const bool small = may_be_small(collective) && contribution.value <= most && name == "direct";
+  return {index_of(name), small};
 }
 
 std::unique_ptr<CudaPlan> CudaPlanner::make(const Problem& problem,

@@ -39,17 +39,23 @@ Candidate judge(const Algorithm& algorithm, const Problem& problem, Bytes bytes,
 
 }  // namespace
 
+Choice choose_over(Medium medium, const Problem& problem, Bytes bytes, bool crowded,
+                   const Tuning& tuning) {
+  switch (medium) {
+    case Medium::memory:
+      return {choose_on_memory(problem, bytes, crowded, tuning), 1, false};
+    case Medium::cuda:
+      return {choose_on_cuda(problem, bytes, tuning), 1, false};
+    default:
+      return choose(problem, bytes, 1, medium, tuning);
+  }
+}
+
 Explanation explain(const Problem& problem, Bytes bytes, const Tuning& tuning, Medium medium,
                     bool crowded) {
   Explanation told;
   const Bytes size = problem.collective == Collective::all_to_all ? Bytes(0) : bytes;
-  if (medium == Medium::cuda) {
-    told.choice = {choose_on_cuda(problem, bytes, tuning), 1, false};
-  } else if (medium == Medium::memory) {
-    told.choice = {choose_on_memory(problem, bytes, crowded, tuning), 1, false};
-  } else {
-    told.choice = choose(problem, bytes, 1, medium, tuning);
-  }
+  told.choice = choose_over(medium, problem, bytes, crowded, tuning);
   const std::string_view measured = tuning.measured_choice(medium, problem, size);
   const bool by_table = !measured.empty() && measured == told.choice.algorithm;
   told.rule = by_table ? fmt::format("measured: the fastest at this size over {} with {} ranks",

@@ -35,6 +35,10 @@ std::string_view choose_on_memory(const Problem& problem, Bytes bytes, bool crow
 std::string_view choose_on_cuda(const Problem& problem, Bytes bytes,
                                 const Tuning& tuning = built_in_tuning());
 
+// Whichever of the three is meant; of one connection a pair of ranks. crowded: of memory.
+Choice choose_over(Medium medium, const Problem& problem, Bytes bytes, bool crowded,
+                   const Tuning& tuning = built_in_tuning());
+
 // How an algorithm named by the user is to be cut for this size.
 Choice choose_tiles(std::string_view algorithm, const Problem& problem, Bytes bytes, int lanes = 1,
                     const Tuning& tuning = built_in_tuning());

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "comm/select/tuning_file.h"
 #include "tests/support/scratch.h"
 #include "tests/support/shell.h"
 
@@ -59,6 +60,28 @@ TEST(CudaBench, TellsHowRanksShareMemory) {
   EXPECT_THAT(std::string(processes.at("buffers_in")), HasSubstr("CUDA IPC"));
   EXPECT_EQ(processes.at("graph_launches"), 3);
   EXPECT_THAT(std::string(ask("--transport tcp").at("buffers_in")), HasSubstr("host memory"));
+}
+
+TEST(CudaBench, TuningOfDevicesIsUsedByJobs) {
+  const auto file = tests::scratch("tuning.json");
+  const auto tuned = shell(tests::binary("weft_tune_emulated") +
+                           " --accelerator cuda --quick --devices 2 --output " + file);
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.output;
+  EXPECT_THAT(tuned.output, HasSubstr("the model is off by"));
+  const auto tuning = comm::parse_tuning(comm::read_tuning_text(file), file);
+  ASSERT_FALSE(tuning.measured.empty());
+  for (const auto& table : tuning.measured) EXPECT_EQ(table.medium, comm::Medium::cuda);
+  EXPECT_NE(tuning.cuda.wait, comm::kCudaCosts.wait);
+  EXPECT_EQ(tuning.shared.wait, comm::kSharedCosts.wait);
+  const auto shown = shell(tests::binary("weft_tune_emulated") +
+                           " --show --accelerator cuda --ranks 2 --bytes 64 --file " + file);
+  EXPECT_EQ(shown.exit_code, 0) << shown.output;
+  EXPECT_THAT(shown.output, HasSubstr("over cuda"));
+  EXPECT_THAT(shown.output, HasSubstr("decided by measured"));
+  const auto used = shell("WEFT_TUNING=" + file + " " +
+                          bench("all_reduce --accelerator cuda -b 8 -e 1M -f 64 -n 2"));
+  EXPECT_EQ(used.exit_code, 0) << used.output;
+  EXPECT_THAT(used.output, HasSubstr("0 OK"));
 }
 
 TEST(CudaBench, BadWishesAreRefused) {
