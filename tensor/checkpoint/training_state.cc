@@ -68,6 +68,7 @@ json parse(const std::string& text, const std::string& source) {
 
 TrainingState from_json(const json& value, const std::string& source) {
   TrainingState state;
+  state.generator = generator_from(value.at("random"));
   state.iteration = value.at("iteration").get<std::int64_t>();
   if (state.iteration < 0) {
     fail<Corrupt>("{}: iteration {} cannot be", source, state.iteration);
@@ -82,7 +83,6 @@ TrainingState from_json(const json& value, const std::string& source) {
     }
   }
   if (value.contains("best_loss")) state.best_loss = value.at("best_loss").get<double>();
-  state.generator = generator_from(value.at("random"));
   state.data_seed = value.at("data_seed").get<std::uint64_t>();
   state.settings = value.at("settings").get<std::map<std::string, std::string>>();
   if (value.contains("position")) {
