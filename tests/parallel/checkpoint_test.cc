@@ -112,7 +112,7 @@ TEST(ShardedCheckpointTest, MastersFillParametersAndParametersMasters) {
                  {{"model", {{"w", {4}, Elems(0), full}}}, {"optimizer", {}}}, comm);
     EXPECT_EQ(full.to_vector<float>(), values.to_vector<float>());
   });
-  run_world(2, [&](Communicator& comm) { 
+  run_world(2, [&](Communicator& comm) {
     const auto into_half = Tensor::zeros({4}, {DType::bf16});
     const auto into_master = Tensor::zeros({4});
     load_sharded(open_verified(dir / "full", comm),
