@@ -18,7 +18,7 @@ int device_of(int rank) { return rank % std::max(cuda::device_count(), 1); }
 std::string devices_of(int ranks) {
   std::string list;
   for (int rank = 0; rank < ranks; ++rank) {
-    list += fmt::format("{}{}", rank == 0 ? "" : ",", device_of(rank));
+    list += fmt::format("{},", device_of(rank));  // a comma at the end is allowed: "0," is a list
   }
   return list;
 }

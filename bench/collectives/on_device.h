@@ -31,7 +31,7 @@ class OnDevice {
 
 // The device of a rank, where ranks are dealt to all there are: several ranks may get one.
 int device_of(int rank);
-// The same of ranks 0 .. `ranks` - 1, as --devices takes them: "0,1,0".
+// The same of ranks 0 .. `ranks` - 1, as --devices takes them: "0,1,0,".
 std::string devices_of(int ranks);
 
 }  // namespace weft::bench

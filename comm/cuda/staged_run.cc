@@ -173,8 +173,10 @@ void Staged::run_inside_first(Lane& lane, Job& job) {
   const std::int64_t shares = request.input_block.value / members;  // elements of each member
   const std::int64_t most = std::max<std::int64_t>(kTileBytes / (element * members), 1);
   const std::int64_t tiles = (shares + most - 1) / most;
-  const bool averages = request.call.op == ReduceOp::avg;
-  const ReduceOp op = averages ? ReduceOp::sum : request.call.op;
+  // Hosts have equally many ranks: the average of their averages is that of all, and no sum has to
+  // fit a half. Whole numbers would be cut off twice.
+  const bool divides_last = request.call.op == ReduceOp::avg && !is_floating(request.call.dtype);
+  const ReduceOp op = divides_last ? ReduceOp::sum : request.call.op;
   const auto share_of = [&](std::int64_t tile) {
     return Elems(std::min(most, shares - tile * most));
   };
@@ -206,7 +208,7 @@ void Staged::run_inside_first(Lane& lane, Job& job) {
     wait_device(lane, static_cast<int>(k));
     std::byte* const data = lane.inputs[k].data();
     wait_host(across_->all_reduce_async(View(data, share, request.call.dtype), op));
-    if (averages) {
+    if (divides_last) {
       const void* const sum[] = {data};
       kernels::reduce(data, sum, share, request.call.dtype, ReduceOp::avg, base_.size);
     }

@@ -59,6 +59,7 @@ TEST(CudaBench, TellsHowRanksShareMemory) {
   const auto processes = ask("--transport shm -G 3");
   EXPECT_THAT(std::string(processes.at("buffers_in")), HasSubstr("CUDA IPC"));
   EXPECT_EQ(processes.at("graph_launches"), 3);
+  EXPECT_EQ(ask("--devices 1").at("ranks"), 1);
   EXPECT_THAT(std::string(ask("--transport tcp").at("buffers_in")), HasSubstr("host memory"));
 }
 

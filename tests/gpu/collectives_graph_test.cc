@@ -139,6 +139,21 @@ TEST_F(CudaStaging, BetweenHostsBuffersGoThroughHostMemory) {
   expect_cuda_world({3, 1, 2, hosts({{0, 1}, {2}})}, check_staged);
 }
 
+// Sums of these do not fit a half; their averages do.
+TEST_F(CudaStaging, AveragesOfLargeHalvesBetweenHostsAreFinite) {
+  expect_cuda_world({4, 1, 2, hosts({{0, 1}, {2, 3}})}, [](CudaRank& rank) {
+    constexpr std::int64_t kCount = 3'001;
+    const std::vector<Half> values(kCount, Half(30'000.0f + 16.0f * float(rank.rank())));
+    std::byte* const data = testing::WorldMemory::take(Bytes(2 * kCount));
+    cuda::copy_async(data, values.data(), Bytes(2 * kCount), rank.stream);
+    rank.cuda.all_reduce({data, Elems(kCount), DType::f16}, ReduceOp::avg, rank.stream);
+    std::vector<Half> found(kCount);
+    cuda::copy_async(found.data(), data, Bytes(2 * kCount), rank.stream);
+    rank.wait();
+    for (const Half value : found) ASSERT_NEAR(float(value), 30'024.0f, 16.0f);
+  });
+}
+
 TEST_F(CudaStaging, MessagesAndCapturesBetweenHosts) {
   expect_cuda_world({2, 1, 2, hosts({{0}, {1}})}, [](CudaRank& rank) {
     TwinBuffer data(DType::u8, 5'000'000, false);
