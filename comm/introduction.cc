@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/base/error.h"
+#include "kernels/base/json_whole.h"
 
 namespace weft::comm {
 
@@ -23,14 +24,14 @@ Introduction decode_introduction(std::span<const std::uint8_t> bytes) {
   try {
     const auto json = nlohmann::json::parse(bytes.begin(), bytes.end());
     Introduction theirs;
-    theirs.member.job_rank = json.at("rank").get<int>();
+    theirs.member.job_rank = whole<int>(json.at("rank"));
     theirs.member.host = json.at("host").get<std::string>();
-    theirs.member.pid = json.at("pid").get<std::int64_t>();
+    theirs.member.pid = whole<std::int64_t>(json.at("pid"));
     theirs.endpoint.address = json.at("address").get<std::string>();
-    theirs.endpoint.port = json.at("port").get<std::uint16_t>();
-    theirs.lanes = json.at("lanes").get<int>();
-    theirs.connections = json.at("connections").get<int>();
-    theirs.transport = json.at("transport").get<int>();
+    theirs.endpoint.port = whole<std::uint16_t>(json.at("port"));
+    theirs.lanes = whole<int>(json.at("lanes"));
+    theirs.connections = whole<int>(json.at("connections"));
+    theirs.transport = whole<int>(json.at("transport"));
     theirs.locality = json.at("locality").get<Locality>();
     if (const auto at = json.find("tuning"); at != json.end()) {
       theirs.tuning = {at->at(0).get<std::string>(), at->at(1).get<std::string>(),

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/base/error.h"
+#include "kernels/base/json_whole.h"
 
 namespace weft::comm {
 
@@ -44,10 +45,10 @@ MemoryWord decode_memory_word(std::span<const std::uint8_t> bytes) {
     theirs.trouble = json.value("trouble", std::string());
     if (!json.contains("area")) return theirs;
     shm::Invitation& invitation = theirs.invitation.emplace();
-    invitation.area = {json.at("pid").get<std::int64_t>(), json.at("area").get<int>()};
-    invitation.bell = {invitation.area.pid, json.at("bell").get<int>()};
-    invitation.bytes = json.at("bytes").get<std::uint64_t>();
-    invitation.nonce = json.at("nonce").get<std::uint64_t>();
+    invitation.area = {whole<std::int64_t>(json.at("pid")), whole<int>(json.at("area"))};
+    invitation.bell = {invitation.area.pid, whole<int>(json.at("bell"))};
+    invitation.bytes = whole<std::uint64_t>(json.at("bytes"));
+    invitation.nonce = whole<std::uint64_t>(json.at("nonce"));
     return theirs;
   } catch (const nlohmann::json::exception& error) {
     fail<Corrupt>(

@@ -33,6 +33,7 @@ StoreServer::Impl::Impl(const StoreServerOptions& given)
                    SharedBlob body) { reply(caller, code, std::move(body)); },
             [this](auto missing) { return excuse(missing); }) {
   Knock(asio::ip::tcp::socket(io), given.job, given.world_size);  // checks the job's id
+  for (std::size_t i = 0; i < acceptors.size(); ++i) pauses.emplace_back(io);
   for (std::size_t i = 0; i < acceptors.size(); ++i) listen_again(i);
   next_tick = Clock::now() + tick_period;
   tick_timer.expires_at(next_tick);
@@ -63,9 +64,10 @@ void StoreServer::Impl::accept_waiting(std::size_t index) {
     if (code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM) {
       // Listening on would spin: the connection stays in the queue. Make room, come back.
       drop_oldest_pending();
-      auto pause = std::make_shared<asio::steady_timer>(io, kPauseWithoutDescriptors);
-      pause->async_wait([this, index, pause](const asio::error_code&) {
-        if (!stopping) listen_again(index);
+      asio::steady_timer& pause = pauses[index];
+      pause.expires_after(kPauseWithoutDescriptors);
+      pause.async_wait([this, index](const asio::error_code& ended) {
+        if (!ended && !stopping) listen_again(index);
       });
       return;
     }  // else that one connection is gone already

@@ -76,6 +76,7 @@ struct StoreServer::Impl {
   const StoreServerOptions options;
   asio::io_context io{1};
   std::vector<asio::ip::tcp::acceptor> acceptors;
+  std::vector<asio::steady_timer> pauses;  // of acceptors, where descriptors have run out
   std::uint16_t port = 0;
   asio::steady_timer tick_timer{io};
   asio::steady_timer deadline_timer{io};

@@ -100,6 +100,7 @@ void StoreServer::Impl::stop() {
   if (jury.has_heard() && !failure) announce();
   stopping = true;
   for (auto& acceptor : acceptors) acceptor.close();
+  for (auto& pause : pauses) pause.cancel();
   tick_timer.cancel();
   while (!pending.empty()) end(pending.begin()->first);
   if (sessions.empty()) return io.stop();

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/base/json_whole.h"
 #include "launcher/job/launch_error.h"
 #include "launcher/job/node_roll.h"
 
@@ -256,7 +257,7 @@ class OtherNode : public Session {
       const json end = {{"exit_code", own}, {"guilty", holds_guilty(outcome)}};
       meeting_->set(fmt::format("end/{}", options_.node_rank), bytes_of_json(end));
       const int result = read_word("node 0", meeting_->get("result", kForever),
-                                   [](const json& value) { return value.get<int>(); });
+                                   [](const json& value) { return whole<int>(value); });
       say("bye");
       return result;
     } catch (const Error&) {  // node 0 is gone

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/base/error.h"
+#include "kernels/base/json_whole.h"
 #include "tensor/checkpoint/safetensors.h"
 #include "tensor/checkpoint/shard_plan.h"
 
@@ -62,12 +63,12 @@ HeldParts decode_held(const std::string& text) {
   for (const auto& part : json::parse(text)) {
     parts.push_back({part.at(0).get<std::string>(), {}});
     for (const auto& s : part.at(1)) {
-      const auto dtype = s.at(1).get<int>();
+      const auto dtype = whole<int>(s.at(1));
       parts.back().shards.push_back(
           {s.at(0).get<std::string>(),
            dtype < 0 ? std::nullopt : std::optional(static_cast<DType>(dtype)),
-           s.at(2).get<Shape>(), Elems(s.at(3).get<std::int64_t>()),
-           Elems(s.at(4).get<std::int64_t>())});
+           whole_list<std::int64_t>(s.at(2)), Elems(whole<std::int64_t>(s.at(3))),
+           Elems(whole<std::int64_t>(s.at(4)))});
     }
   }
   return parts;
@@ -84,9 +85,9 @@ std::string encode(const RankPlan& plan) {
 RankPlan decode_plan(const std::string& text) {
   RankPlan plan;
   for (const auto& piece : json::parse(text)) {
-    plan.push_back({piece.at(0).get<std::size_t>(), piece.at(1).get<std::size_t>(),
-                    Elems(piece.at(2).get<std::int64_t>()),
-                    Elems(piece.at(3).get<std::int64_t>())});
+    plan.push_back({whole<std::size_t>(piece.at(0)), whole<std::size_t>(piece.at(1)),
+                    Elems(whole<std::int64_t>(piece.at(2))),
+                    Elems(whole<std::int64_t>(piece.at(3)))});
   }
   return plan;
 }

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "kernels/base/json_whole.h"
 #include "tensor/data/mapped_file.h"
 
 namespace weft::checkpoint {
@@ -23,9 +24,9 @@ json to_json(const tensor::Generator& generator) {
 }
 
 tensor::Generator generator_from(const json& random) {
-  tensor::Generator generator(random.at("seed").get<std::uint64_t>(),
-                              random.at("stream").get<std::uint64_t>());
-  generator.set_offset(random.at("offset").get<std::uint64_t>());
+  tensor::Generator generator(whole<std::uint64_t>(random.at("seed")),
+                              whole<std::uint64_t>(random.at("stream")));
+  generator.set_offset(whole<std::uint64_t>(random.at("offset")));
   return generator;
 }
 
@@ -69,21 +70,21 @@ json parse(const std::string& text, const std::string& source) {
 TrainingState from_json(const json& value, const std::string& source) {
   TrainingState state;
   state.generator = generator_from(value.at("random"));
-  state.iteration = value.at("iteration").get<std::int64_t>();
+  state.iteration = whole<std::int64_t>(value.at("iteration"));
   if (state.iteration < 0) {
     fail<Corrupt>("{}: iteration {} cannot be", source, state.iteration);
   }
   if (value.contains("grad_scaler")) {
     const auto& scaler = value.at("grad_scaler");
     state.grad_scaler = {scaler.at("scale").get<double>(),
-                         scaler.at("clean_updates").get<std::int64_t>(),
-                         scaler.at("skipped_updates").get<std::int64_t>()};
+                         whole<std::int64_t>(scaler.at("clean_updates")),
+                         whole<std::int64_t>(scaler.at("skipped_updates"))};
     if (!amp::is_valid(*state.grad_scaler)) {
       fail<Corrupt>("{}: a loss scale of {} cannot be", source, scaler.dump());
     }
   }
   if (value.contains("best_loss")) state.best_loss = value.at("best_loss").get<double>();
-  state.data_seed = value.at("data_seed").get<std::uint64_t>();
+  state.data_seed = whole<std::uint64_t>(value.at("data_seed"));
   state.settings = value.at("settings").get<std::map<std::string, std::string>>();
   if (value.contains("position")) {
     state.position = value.at("position").get<std::map<std::string, std::string>>();
@@ -152,7 +153,7 @@ SavedFiles read_saved_files(const fs::path& step) {
         fail<Corrupt>("{}: '{}' is no checksum", path.string(), text);
       }
       saved.files.push_back(
-          {name, fs::path(name).stem().string(), entry.at("bytes").get<std::uint64_t>(), sum});
+          {name, fs::path(name).stem().string(), whole<std::uint64_t>(entry.at("bytes")), sum});
     }
   } catch (const json::exception& error) {
     fail<Corrupt>("{}: {}", path.string(), error.what());

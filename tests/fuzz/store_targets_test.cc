@@ -141,14 +141,19 @@ std::vector<Bytes> introduction_seeds() {
   mine.member = {3, "somewhere", 1234};
   mine.endpoint = {"127.0.0.1", 4000};
   mine.locality.key = "abc";
-  return {encode(mine)};
+  const std::string beyond = R"({"rank":1e46,"host":"a","pid":-1.5})";
+  return {encode(mine), {beyond.begin(), beyond.end()}};
 }
 
 void memory_words(std::span<const std::uint8_t> input) { decode_memory_word(input); }
 std::vector<Bytes> memory_word_seeds() {
   MemoryWord mine;
   mine.invitation = {{1234, 5}, {1234, 6}, 4096, 1ull << 63};
-  return {encode(mine), encode(MemoryWord{"no memory", {}}), encode(MemoryWord{})};
+  const std::string beyond = R"({"pid":12,"area":59223372036854775808})";
+  return {encode(mine),
+          encode(MemoryWord{"no memory", {}}),
+          encode(MemoryWord{}),
+          {beyond.begin(), beyond.end()}};
 }
 
 constexpr Target kTargets[] = {
