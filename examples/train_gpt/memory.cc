@@ -21,7 +21,8 @@ MemoryUse predict_memory(const Options& options, const nn::GPT& model, const Fab
   input.units = nn::gpt_units(model.config());
   input.precision = amp::parse_precision(settings.precision).value();
   input.ranks = fabric.world_size();
-  const nn::StepShape step{options.batch_size, options.model.block_size};
+  const nn::StepShape step{options.batch_size, options.model.block_size,
+                           options.gradient_accumulation_steps > 1};
   input.activations = nn::gpt_step_memory(model.config(), step, input.precision);
   input.step_alone =
       nn::gpt_step_memory(model.config(), step, input.precision, nn::GradientMemory::asked_for);

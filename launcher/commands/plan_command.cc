@@ -80,7 +80,8 @@ Outcome work_out(const PlanOptions& o) {
   outcome.input.precision = amp::parse_precision(o.precision).value();
   outcome.input.ranks = o.ranks;
   if (outcome.model.has_shape) {
-    const nn::StepShape step{o.batch_size, outcome.model.shape.block_size};
+    const nn::StepShape step{o.batch_size, outcome.model.shape.block_size,
+                             o.gradient_accumulation_steps > 1};
     const auto& shape = outcome.model.shape;
     const auto precision = outcome.input.precision;
     outcome.input.activations = nn::gpt_step_memory(shape, step, precision);

@@ -142,6 +142,10 @@ void declare_plan_options(CLI::App& app, PlanOptions& o) {
   app.add_option("--batch_size,--batch-size", o.batch_size, "Sequences a rank and micro-batch")
       ->check(size)
       ->capture_default_str();
+  app.add_option("--gradient_accumulation_steps,--gradient-accumulation-steps",
+                 o.gradient_accumulation_steps, "Micro-batches a step")
+      ->check(size)
+      ->capture_default_str();
   app.add_option("--strategy", o.strategy, "How ranks share the work, as weft run --strategy")
       ->check(CLI::IsMember(parallel::strategy_names()))
       ->capture_default_str();

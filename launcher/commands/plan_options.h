@@ -21,6 +21,7 @@ struct PlanOptions {
   double dropout = 0.0;
   bool bias = true;
   std::int64_t batch_size = 12;  // of a rank and micro-batch
+  std::int64_t gradient_accumulation_steps = 1;
   std::string strategy = "auto";
   std::string precision = "32-true";
   int ranks = 1;

@@ -31,7 +31,8 @@ class Walk {
        GradientMemory gradients)
       : layers_(config.n_layer),
         dropout_(config.dropout > 0),
-        gradients_stay_(gradients == GradientMemory::asked_for) {
+        gradients_stay_(gradients == GradientMemory::asked_for),
+        adds_up_(gradients == GradientMemory::kept && shape.accumulates) {
     const auto policy = amp::policy_of(precision);
     mixed_ = policy.compute.has_value();
     const auto bytes = [](DType dtype) { return static_cast<double>(size_of(dtype).value); };
@@ -75,15 +76,15 @@ class Walk {
   // The gradient of a weight: in the parameters' type, or first in the low one.
   void begin_gradient(double elements) {
     tape_.take(copy_of(elements));
-    if (!mixed_) keep_gradient(elements);
+    if (!mixed_) take_gradient(elements);
   }
   void end_gradient(double elements) {
-    if (!mixed_) return;
-    keep_gradient(elements);
+    if (mixed_) take_gradient(elements);
     tape_.give(copy_of(elements));
+    if (adds_up_) tape_.give(elements * wide_);
   }
-  void keep_gradient(double elements) {
-    if (gradients_stay_) tape_.take(elements * wide_);
+  void take_gradient(double elements) {
+    if (gradients_stay_ || adds_up_) tape_.take(elements * wide_);
   }
 
   void embed() {
@@ -154,6 +155,7 @@ class Walk {
     tape_.take(product());
     tape_.give(product() + copy_of(table_) + logits_ * low_);  // input, weight, gradient of logits
     end_gradient(table_);
+    if (adds_up_) tape_.take(table_ * wide_);  // waits for the embedding's part
     norm_backward();
   }
 
@@ -207,7 +209,7 @@ class Walk {
 
   Tape tape_;
   std::int64_t layers_;
-  bool dropout_, gradients_stay_, mixed_ = false;
+  bool dropout_, gradients_stay_, adds_up_, mixed_ = false;
   double wide_ = 4, low_ = 4;
   double rows_channels_ = 0, logits_ = 0, square_ = 0, table_ = 0;  // elements
   double norm_statistics_ = 0, log_sum_exp_ = 0, attention_statistics_ = 0, tokens_ = 0;  // bytes
@@ -242,9 +244,14 @@ Bytes gpt_step_memory(const GPTConfig& config, const StepShape& shape, amp::Prec
         "{}",
         kBatchMax, config.block_size, shape.batch_size, shape.time);
   }
+  double most = Walk(config, shape, precision, gradients).peak();
+  if (shape.accumulates && gradients == GradientMemory::asked_for) {  // all are there by then
+    const auto all = static_cast<double>(gpt_parameters(config).value) *
+                     static_cast<double>(size_of(amp::policy_of(precision).parameters).value);
+    most = std::max(most, all + Walk(config, shape, precision, GradientMemory::kept).peak());
+  }
   constexpr double kMost = 4e18;  // exbibytes
-  return Bytes(
-      static_cast<std::int64_t>(std::min(Walk(config, shape, precision, gradients).peak(), kMost)));
+  return Bytes(static_cast<std::int64_t>(std::min(most, kMost)));
 }
 
 }  // namespace weft::nn

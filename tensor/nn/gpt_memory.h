@@ -23,6 +23,9 @@ enum class GradientMemory : std::uint8_t { kept, asked_for };
 struct StepShape {
   std::int64_t batch_size = 1;  // of a micro-batch
   std::int64_t time = 1;        // tokens a sequence, up to block_size
+  // A step has several micro-batches: from the second on gradients are there already, and each new
+  // one takes memory of its own until it is added.
+  bool accumulates = false;
 };
 
 // The most that one training step (forward with targets, backward) asks of the allocator beside

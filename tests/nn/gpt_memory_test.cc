@@ -54,8 +54,10 @@ Bytes measure(const Case& c, GradientMemory gradients) {
     tensor::reset_tensor_memory_peak();
     {
       const auto inputs = tokens(c, 1), targets = tokens(c, 2);
-      auto loss = model.forward(inputs, targets).loss;
-      loss.backward();
+      for (int micro = 0; micro < (c.shape.accumulates ? 2 : 1); ++micro) {
+        auto loss = model.forward(inputs, targets).loss;
+        loss.backward();
+      }
       optimizer.step();
     }
     step_memory = tensor::tensor_memory().peak - before;
@@ -90,6 +92,8 @@ std::vector<Case> cases() {
        gpt(2, 128, 2048, 64),
        {1, 16}},
       {"wide and deep, batch small", gpt(6, 192, 256, 64), {2, 64}},
+      {"accumulated", gpt(3, 96, 128, 64), {2, 64, true}},
+      {"accumulated, batch small", gpt(2, 128, 512, 32), {1, 32, true}},
       {"dropout", gpt(3, 96, 128, 64, 0.1), {6, 64}},
       {"no biases", gpt(3, 96, 128, 64, 0, false), {6, 64}},
   };
