@@ -114,12 +114,12 @@ std::unique_ptr<nn::Layer> make_model(const Options& o, const data::ImageSet& se
   return std::make_unique<Convolutional>(height, set.classes);
 }
 
-double accuracy(const Tensor& logits, const Tensor& labels) {
+std::int64_t count_right(const Tensor& logits, const Tensor& labels) {
   const auto guesses = ops::argmax(logits, 1).to_vector<std::int64_t>();
   const auto truth = labels.to_vector<std::int64_t>();
   std::int64_t right = 0;
   for (std::size_t i = 0; i < truth.size(); ++i) right += guesses[i] == truth[i];
-  return static_cast<double>(right) / static_cast<double>(truth.size());
+  return right;
 }
 
 void train(const Options& o) {
@@ -143,19 +143,23 @@ void train(const Options& o) {
 
   for (std::int64_t epoch = 0; epoch < o.epochs; ++epoch) {
     loader.set_epoch(epoch);
-    double loss_sum = 0, right = 0;
+    double loss_sum = 0, right = 0, seen = 0;
     for (const auto& batch : loader) {
       const auto logits = model->forward(fabric.to_device(batch.inputs));
       const auto loss = ops::cross_entropy(logits, batch.targets);
-      fabric.backward(loss);
+      fabric.backward(loss * batch.weight);  // each sample counts once, on whichever rank
       optimizer.step();
       optimizer.zero_grad();
-      loss_sum += loss.item();
-      right += accuracy(logits, batch.targets);
+      if (batch.weight == 0.0) continue;  // no samples were left for this rank
+      const auto samples = static_cast<double>(batch.targets.numel());
+      loss_sum += loss.item() * samples;
+      right += static_cast<double>(count_right(logits, batch.targets));
+      seen += samples;
     }
-    const auto batches = static_cast<double>(loader.size());
+    const double all = fabric.all_reduce(seen, "sum");
     fabric.print("epoch {}: loss {:.4f}, accuracy {:.1f}%", epoch + 1,
-                 fabric.all_reduce(loss_sum / batches), 100 * fabric.all_reduce(right / batches));
+                 fabric.all_reduce(loss_sum, "sum") / all,
+                 100 * fabric.all_reduce(right, "sum") / all);
   }
 }
 

@@ -86,7 +86,7 @@ class Fabric {
   void setup_optimizers(optim::Optimizer& optimizer);
 
   // This rank's part of the loader's samples (data::DistributedSampler), on its device: call
-  // set_epoch() on what it gives.
+  // set_epoch() on what it gives, and multiply losses by batch.weight.
   data::DataLoader setup_dataloaders(const data::DataLoader& loader) const;
 
   // loss.backward(), then gradients of every module set up are averaged over ranks (unless inside

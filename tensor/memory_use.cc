@@ -4,9 +4,6 @@
 
 #include <array>
 
-#include "tensor/cpu_allocator.h"
-#include "tensor/cuda_allocator.h"
-
 namespace weft::tensor {
 
 std::string describe(Bytes bytes) {
@@ -30,20 +27,6 @@ std::string describe(const MemoryUse& use) {
   text += ", activations " + describe(use.activations) + ", peak " + describe(use.peak);
   if (use.host > Bytes(0)) text += ", in host memory " + describe(use.host);
   return text;
-}
-
-TensorMemory tensor_memory(Device device) {
-  if (device.type == DeviceType::cuda) {
-    const auto stats = cuda_memory_stats(device);
-    return {stats.in_use, stats.peak_in_use};
-  }
-  const auto stats = cpu_memory_stats();
-  return {stats.asked, stats.peak_asked};
-}
-
-void reset_tensor_memory_peak(Device device) {
-  if (device.type == DeviceType::cuda) return reset_cuda_memory_peak(device);
-  reset_cpu_memory_peak();
 }
 
 }  // namespace weft::tensor

@@ -15,9 +15,9 @@ struct MemoryUse {
   Bytes gradients;    // likewise, as they are when an update begins
   Bytes optimizer;    // moments, and master copies of half parameters
   Bytes gathered;     // the most that units gathered from their shards take at once (stage 3)
-  Bytes activations;  // the most that a step needs beside the above: what forward keeps for
+  Bytes activations;  // the most that a step needs beyond the above: what forward keeps for
                       // backward, gradients on their way, batches
-  Bytes peak;         // the most at any one time; at most the sum of the above
+  Bytes peak;         // the most at any one time: the sum of the above
   Bytes host;         // of parameters and optimizer: kept in host memory instead (offload), and not
                       // counted above
 

@@ -10,13 +10,6 @@ namespace {
 
 using namespace weft;  // NOLINT: an example reads better so
 
-// The largest token present, plus one: token files do not say how large their vocabulary is.
-std::int64_t used_vocabulary(const data::Tokens& tokens) {
-  std::int32_t largest = 0;
-  for (std::int64_t i = 0; i < tokens.size(); ++i) largest = std::max(largest, tokens[i]);
-  return std::int64_t{largest} + 1;
-}
-
 constexpr std::int64_t kGpt2Vocabulary = 50257;
 
 }  // namespace
@@ -25,13 +18,14 @@ Corpus load_corpus(const Options& options, std::unique_ptr<data::Tokenizer> toke
   Corpus corpus;
   data::Split parts;
   if (options.tokenizer == "bin") {
-    const auto tokens = data::open_token_file(options.data);
+    const auto tokens = data::open_token_files(options.data);
     if (options.val_data.empty()) {
       parts = data::split(tokens);
     } else {
-      parts = {tokens, data::open_token_file(options.val_data)};
+      parts = {tokens, data::open_token_files(options.val_data)};
     }
-    corpus.vocab_size = std::max(used_vocabulary(parts.train), used_vocabulary(parts.validation));
+    // Token files do not say how large their vocabulary is.
+    corpus.vocab_size = std::max(parts.train.used_vocabulary(), parts.validation.used_vocabulary());
     // GPT-2's tokens, most likely: its own size, so that its checkpoints fit.
     if (corpus.vocab_size > kGpt2Vocabulary / 2)
       corpus.vocab_size = std::max(corpus.vocab_size, kGpt2Vocabulary);

@@ -26,11 +26,13 @@ const auto kShare = CLI::Range(0.0, 1.0);
 
 void declare_data_and_model(CLI::App& app, Options& o) {
   add(app, "data", o.data,
-      "A text file, a directory of text files, or a token file (llm.c's .bin)");
+      "A text file or a directory of them; with --tokenizer bin, token files (llm.c's .bin): a "
+      "file, "
+      "a directory, a pattern, or several with commas between them");
   add(app, "tokenizer", o.tokenizer, "How text becomes tokens")
       ->check(CLI::IsMember({"char", "byte", "bin"}));
   add(app, "val_data", o.val_data,
-      "Token file to validate on (with --tokenizer bin); else a tenth of --data");
+      "Token files to validate on (with --tokenizer bin); else a tenth of --data");
   add(app, "init_from", o.init_from,
       "scratch, resume (from --out_dir), or FILE.safetensors with GPT-2's names");
   add(app, "n_layer", o.model.n_layer, "Transformer blocks")->check(kPositive);

@@ -64,6 +64,8 @@ Trainer::Trainer(const Options& options, Fabric& fabric)
       "{} rank{} with {} thread{} each; {} tokens a step", fabric_.world_size(),
       fabric_.world_size() == 1 ? "" : "s", ThreadPool::current().size(),
       ThreadPool::current().size() == 1 ? "" : "s", sequences * options_.model.block_size));
+  progress_.line("memory a rank, predicted: " +
+                 tensor::describe(predict_memory(options_, *model_, fabric_)));
 }
 
 void Trainer::run() {
@@ -83,11 +85,16 @@ void Trainer::run() {
                     options_.max_iters));
     validated_at = iter_;
   }
+  memory_.emplace(*model_, *optimizer_, fabric_);
   while (iter_ < options_.max_iters) {
     const auto report = step();
     progress_.step(report);
     ++iter_;
     if (iter_ % options_.eval_interval == 0) evaluate();
+  }
+  if (memory_->has_seen()) {
+    progress_.line("memory a rank, measured:  " +
+                   tensor::describe(largest(memory_->use(), fabric_)));
   }
   if (validated_at != iter_) evaluate();
   fabric_.wait_for_save();
@@ -111,6 +118,7 @@ StepReport Trainer::step() {
     fabric_.backward(loss);
     losses.push_back(loss.detach());
   }
+  memory_->see_gradients();
   if (options_.grad_clip > 0) fabric_.clip_gradients(*model_, {.max_norm = options_.grad_clip});
   optimizer_->step();
   optimizer_->zero_grad();

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "examples/train_gpt/corpus.h"
+#include "examples/train_gpt/memory.h"
 #include "examples/train_gpt/options.h"
 #include "examples/train_gpt/progress.h"
 #include "examples/train_gpt/resume.h"
@@ -36,6 +38,7 @@ class Trainer {
   std::unique_ptr<weft::nn::GPT> model_;
   std::unique_ptr<weft::optim::AdamW> optimizer_;
   weft::optim::CosineSchedule schedule_;
+  std::optional<MemoryWatch> memory_;  // from the first step on
   std::int64_t iter_ = 0;
 };
 

@@ -1,23 +1,18 @@
 // weft simulate: how long a collective would take on a network that need not exist.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "comm/algorithms/algorithms.h"
-#include "comm/select/select.h"
-#include "comm/simulate/program.h"
 #include "comm/simulate/simulator.h"
 #include "kernels/base/error.h"
 #include "launcher/commands/commands.h"
 #include "launcher/commands/simulate_options.h"
+#include "launcher/commands/simulated_task.h"
 #include "launcher/job/launch_error.h"
 
 namespace weft::launcher {
@@ -25,55 +20,7 @@ namespace {
 
 namespace simulate = comm::simulate;
 
-// What can be simulated in less than a minute: with more messages the default is fewer tiles.
-constexpr std::int64_t kQuickMessages = 14'000'000;
-
-simulate::Network network_of(const SimulateOptions& o) {
-  if (!o.network_file.empty()) {
-    return simulate::read_network(o.network_file, o.ranks, o.ranks_per_host);
-  }
-  return simulate::default_network(o.ranks, std::max(1, o.ranks_per_host));
-}
-
-struct Plan {
-  simulate::Task task;
-  int chosen_tiles = 1;  // by the selector
-};
-
-Plan plan_of(const SimulateOptions& o, const simulate::Network& network) {
-  comm::Problem problem;
-  problem.collective = o.kind();
-  problem.world_size = o.ranks;
-  problem.root = comm::is_rooted(problem.collective) ? o.root : 0;
-  problem.hosts = simulate::host_map(network);
-  const Bytes bytes(static_cast<std::int64_t>(o.bytes));
-  const comm::Choice choice = o.algorithm == "auto"
-                                  ? comm::choose(problem, bytes, o.lanes)
-                                  : comm::choose_tiles(o.algorithm, problem, bytes, o.lanes);
-  Plan plan;
-  plan.task = {problem.collective, problem.root, choice.algorithm, choice.tiles, o.lanes,
-               choice.fused,       bytes};
-  plan.chosen_tiles = choice.tiles;
-  if (o.tiles > 0) {
-    plan.task.tiles = o.tiles;
-    return plan;
-  }
-  const comm::Algorithm* algorithm = comm::find_algorithm(choice.algorithm);
-  if (choice.tiles > 1 && algorithm != nullptr && algorithm->supports(problem)) {
-    const std::int64_t untiled = simulate::count_messages(*algorithm, problem);
-    const std::int64_t quick = kQuickMessages / std::max<std::int64_t>(1, untiled);
-    plan.task.tiles = static_cast<int>(std::clamp<std::int64_t>(quick, 1, choice.tiles));
-  }
-  return plan;
-}
-
-std::string time_text(double seconds) {
-  if (seconds < 1e-3) return fmt::format("{:.2f} us", seconds * 1e6);
-  if (seconds < 1) return fmt::format("{:.3f} ms", seconds * 1e3);
-  return fmt::format("{:.3f} s", seconds);
-}
-
-void print_result(const Plan& plan, const simulate::Network& network,
+void print_result(const ChosenTask& plan, const simulate::Network& network,
                   const simulate::Result& result, double wall_s) {
   const auto& task = plan.task;
   fmt::print("{} by {}, {} bytes, {} ranks on {} hosts, {} tile{}, {} lane{}{}\n",
@@ -93,7 +40,7 @@ void print_result(const Plan& plan, const simulate::Network& network,
   fmt::print("simulated       {} messages in {:.2f} s\n", result.messages, wall_s);
 }
 
-nlohmann::json json_of(const Plan& plan, const simulate::Network& network,
+nlohmann::json json_of(const ChosenTask& plan, const simulate::Network& network,
                        const simulate::Result& result) {
   nlohmann::json links = nlohmann::json::array();
   for (const auto& use : result.busiest) {
@@ -120,45 +67,20 @@ nlohmann::json json_of(const Plan& plan, const simulate::Network& network,
           {"busiest_links", links}};
 }
 
-void write_json(const std::string& path, const nlohmann::json& document) {
-  std::ofstream file(path);
-  file << document.dump(2) << '\n';
-  file.close();
-  if (!file) fail<IoError>("cannot write the result to {}: does its folder exist?", path);
-}
-
-// A result that cannot be kept is better refused before the work than after it.
-void check_writable(const std::string& path, const char* option) {
-  if (path.empty()) return;
-  const bool was_there = ::access(path.c_str(), F_OK) == 0;
-  std::FILE* file = std::fopen(path.c_str(), "ab");
-  if (file == nullptr)
-    fail<IoError>("{}={}: cannot write there; does its folder exist?", option, path);
-  std::fclose(file);
-  if (!was_there) ::unlink(path.c_str());
-}
-
-// A file that is not there is a bad option.
-simulate::Network read_or_refuse(const SimulateOptions& o) {
-  try {
-    return network_of(o);
-  } catch (const IoError& error) {
-    refuse(kExitUsage, "--network: {}", error.what());
-  }
-}
-
 int run_simulation(const SimulateOptions& o) {
   check_simulate_options(o);
   check_writable(o.json_file, "--json");
   check_writable(o.timeline_file, "--timeline");
   const auto begin = std::chrono::steady_clock::now();
-  const simulate::Network network = read_or_refuse(o);
-  const Plan plan = plan_of(o, network);
+  const simulate::Network network = network_of(o.network_file, o.ranks, o.ranks_per_host);
+  const TaskWish wish{
+      o.kind(), Bytes(static_cast<std::int64_t>(o.bytes)), o.algorithm, o.tiles, o.lanes, o.root};
+  const ChosenTask plan = choose_task(wish, network);
   if (o.tiles == 0 && plan.task.tiles < plan.chosen_tiles) {
     fmt::print(stderr,
                "weft simulate: {} tiles instead of the {} that the library would choose, to stay "
                "below {} messages; --tiles {} insists\n",
-               plan.task.tiles, plan.chosen_tiles, kQuickMessages, plan.chosen_tiles);
+               plan.task.tiles, plan.chosen_tiles, wish.quick_messages, plan.chosen_tiles);
   }
   std::optional<simulate::Timeline> timeline;
   if (!o.timeline_file.empty()) timeline.emplace(o.timeline_ranks);

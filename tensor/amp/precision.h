@@ -35,3 +35,7 @@ struct Policy {
 Policy policy_of(Precision precision);
 
 }  // namespace weft::tensor::amp
+
+namespace weft {
+namespace amp = tensor::amp;
+}

@@ -21,35 +21,36 @@ std::int64_t big_endian(std::span<const std::byte> bytes) {
   return value;
 }
 
-void check_idx_magic(const fs::path& path, std::span<const std::byte> bytes) {
+void check_idx_magic(const std::string& source, std::span<const std::byte> bytes) {
   constexpr std::int64_t kUnsignedByte = 8;
   if (bytes.size() < 4) {
-    fail<Corrupt>("{}: {} bytes are too few for an IDX file", path.string(), bytes.size());
+    fail<Corrupt>("{}: {} bytes are too few for an IDX file", source, bytes.size());
   }
   const auto magic = big_endian(bytes);
   if (magic >> 16 == 0x1f8b) {
-    fail<Corrupt>("{}: this is a gzip file; unpack it first (gunzip)", path.string());
+    fail<Corrupt>("{}: this is a gzip file; unpack it first (gunzip)", source);
   }
   const auto dims = magic & 0xff;
   if (magic >> 8 != kUnsignedByte || dims < 1 || dims > 4) {
     fail<Corrupt>(
         "{}: expected an IDX file of bytes (magic 0x00000801 to 0x00000804), found "
         "0x{:08x}",
-        path.string(), magic);
+        source, magic);
   }
 }
 
 }  // namespace
 
 Tensor read_idx(const fs::path& path) {
-  const auto file = MappedFile::open(path);
-  const auto bytes = file->bytes();
-  check_idx_magic(path, bytes);
+  return parse_idx(MappedFile::open(path)->bytes(), path.string());
+}
+
+Tensor parse_idx(std::span<const std::byte> bytes, const std::string& source) {
+  check_idx_magic(source, bytes);
   const auto dims = std::to_integer<std::size_t>(bytes[3]);
   const auto header = 4 + 4 * dims;
   if (bytes.size() < header) {
-    fail<Corrupt>("{}: truncated in its header, {} bytes of {}", path.string(), bytes.size(),
-                  header);
+    fail<Corrupt>("{}: truncated in its header, {} bytes of {}", source, bytes.size(), header);
   }
   const auto data = bytes.subspan(header);
   Shape shape;
@@ -61,7 +62,7 @@ Tensor read_idx(const fs::path& path) {
     expected = size != 0 && expected > kMost / size ? kMost : expected * size;
   }
   if (expected != static_cast<std::int64_t>(data.size()) || expected == 0) {
-    fail<Corrupt>("{}: its shape {} expects {} bytes of data, found {}", path.string(),
+    fail<Corrupt>("{}: its shape {} expects {} bytes of data, found {}", source,
                   tensor::to_string(shape), expected, data.size());
   }
   auto result = Tensor::empty(shape, {DType::u8});

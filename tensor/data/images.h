@@ -1,8 +1,11 @@
 // Images with labels: MNIST's files, and a set made up here that needs no file.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
+#include <string>
 
 #include "tensor/tensor.h"
 
@@ -18,6 +21,8 @@ struct ImageSet {
 // dimensions, the dimensions as big-endian 32-bit numbers, the data. Gives u8. Corrupt says what
 // was expected and found; all errors name the file.
 Tensor read_idx(const std::filesystem::path& path);
+// The same of a whole file in memory; errors name `source`.
+Tensor parse_idx(std::span<const std::byte> bytes, const std::string& source);
 
 // Corrupt where the files are no images and labels, Mismatch where their counts differ.
 ImageSet read_idx_images(const std::filesystem::path& images, const std::filesystem::path& labels);

@@ -1,7 +1,7 @@
 #include "tensor/data/loader.h"
 
-#include <algorithm>
 #include <cstring>
+#include <span>
 
 namespace weft::data {
 namespace {
@@ -41,14 +41,14 @@ DataLoader::DataLoader(Tensor inputs, Tensor targets, LoaderOptions options)
     : inputs_(checked(inputs, "inputs")),
       targets_(checked(targets, "targets")),
       options_(options),
-      sampler_({inputs_.size(0), 0, 1, options.shuffle, options.seed, options.drop_last}) {
+      sampler_({.samples = inputs_.size(0),
+                .batch_size = options.batch_size,
+                .shuffle = options.shuffle,
+                .seed = options.seed,
+                .drop_last = options.drop_last}) {
   if (inputs_.size(0) != targets_.size(0)) {
     fail<InvalidArgument>("DataLoader: {} inputs, but {} targets", inputs_.size(0),
                           targets_.size(0));
-  }
-  if (options.batch_size < 1) {
-    fail<InvalidArgument>("DataLoader: a batch holds at least 1 sample, not {}",
-                          options.batch_size);
   }
 }
 
@@ -64,36 +64,39 @@ DataLoader DataLoader::share(int rank, int world) const {
   options.rank = rank;
   options.world = world;
   result.sampler_ = DistributedSampler(options);
-  result.sampler_.set_epoch(sampler_.epoch());
+  result.sampler_.restore(sampler_.save());
   return result;
 }
 
-std::int64_t DataLoader::size() const {
-  const auto extra = options_.drop_last ? 0 : options_.batch_size - 1;
-  return (sampler_.size() + extra) / options_.batch_size;
+void DataLoader::set_epoch(std::int64_t epoch) {
+  sampler_.set_epoch(epoch);
+  goes_on_ = false;
 }
 
-DataLoader::Iterator DataLoader::begin() const {
+void DataLoader::restore(std::string_view saved) {
+  sampler_.restore(saved);
+  goes_on_ = true;
+}
+
+DataLoader::Iterator DataLoader::begin() {
+  if (!goes_on_) sampler_.set_epoch(sampler_.epoch());
+  goes_on_ = false;
   Iterator it;
   it.loader_ = this;
-  it.order_ = sampler_.indices();
+  it.share_ = sampler_.next();
   return it;
 }
 
-DataLoader::Iterator DataLoader::end() const {
-  Iterator it;
-  it.batch_ = size();
-  return it;
+DataLoader::Iterator& DataLoader::Iterator::operator++() {
+  share_ = loader_->sampler_.next();
+  return *this;
 }
 
 Batch DataLoader::Iterator::operator*() const {
-  const auto size = loader_->options_.batch_size;
-  const auto start = batch_ * size;
-  const auto count = std::min(size, static_cast<std::int64_t>(order_.size()) - start);
-  const auto rows =
-      std::span(order_).subspan(static_cast<std::size_t>(start), static_cast<std::size_t>(count));
+  const auto& [samples, weight] = share_.front();
   const auto device = loader_->options_.device;
-  return {gather(loader_->inputs_, rows, device), gather(loader_->targets_, rows, device)};
+  return {gather(loader_->inputs_, samples, device), gather(loader_->targets_, samples, device),
+          weight};
 }
 
 }  // namespace weft::data

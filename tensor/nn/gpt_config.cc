@@ -1,19 +1,9 @@
 #include <algorithm>
-#include <limits>
 
 #include "tensor/nn/gpt.h"
 
 namespace weft::nn {
 namespace {
-
-// Beyond this, sizes multiplied below could leave 64 bits.
-constexpr std::int64_t kLargest = std::int64_t{1} << 28;
-
-void check_size(const char* option, std::int64_t value) {
-  if (value < 1 || value > kLargest) {
-    fail<InvalidArgument>("GPT: {} must be in 1..{}, not {}", option, kLargest, value);
-  }
-}
 
 bool ends_with(const std::string& text, std::string_view end) {
   return text.size() >= end.size() &&
@@ -44,18 +34,6 @@ const Tensor& need_matrix(const StateDict& state, const char* name, const std::s
 }
 
 }  // namespace
-
-void GPTConfig::validate() const {
-  check_size("block_size", block_size);
-  check_size("vocab_size", vocab_size);
-  check_size("n_layer", n_layer);
-  check_size("n_head", n_head);
-  check_size("n_embd", n_embd);
-  if (n_embd % n_head != 0) {
-    fail<InvalidArgument>("GPT: n_embd {} must be a multiple of n_head {}", n_embd, n_head);
-  }
-  check_probability(dropout, "GPT");
-}
 
 GPTConfig infer_gpt_config(const StateDict& state, std::optional<std::int64_t> n_head,
                            const std::string& source) {

@@ -17,13 +17,6 @@ void check_positive(std::int64_t size, const char* who, const char* what) {
 
 }  // namespace
 
-double check_probability(double p, const char* who) {
-  if (!(p >= 0.0 && p < 1.0)) {
-    fail<InvalidArgument>("{}: a dropout probability is in [0, 1), not {}", who, p);
-  }
-  return p;
-}
-
 Linear::Linear(std::int64_t in, std::int64_t out, LinearOptions options, Generator* generator)
     : options_(options) {
   check_positive(in, "Linear", "the number of inputs");

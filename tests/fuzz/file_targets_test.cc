@@ -1,9 +1,13 @@
 // Files that somebody else may have written: checkpoints, tokenizers, secrets.
 #include <cstring>
+#include <stdexcept>
 
 #include "comm/rendezvous/handshake.h"
 #include "tensor/checkpoint/safetensors.h"
+#include "tensor/data/images.h"
+#include "tensor/data/sampler.h"
 #include "tensor/data/tokenizer.h"
+#include "tensor/data/tokens.h"
 #include "tests/fuzz/targets.h"
 
 namespace weft::fuzz {
@@ -42,9 +46,46 @@ std::vector<Bytes> secret_seeds() {
   return {bytes_of(std::string(64, 'a') + "\n"), bytes_of(" 0123456789abcdef")};
 }
 
+void token_files(std::span<const std::uint8_t> input) {
+  // What is said to be there must be there: the tokens are read where they lie.
+  const auto count = data::parse_token_header(std::as_bytes(input), "fuzz.bin");
+  if (1024 + 2 * count != static_cast<std::int64_t>(input.size())) {
+    throw std::logic_error("a count that the file does not hold");
+  }
+}
+std::vector<Bytes> token_file_seeds() {
+  Bytes seed(1024 + 6);
+  const std::int32_t header[3] = {20240520, 1, 3};
+  std::memcpy(seed.data(), header, sizeof(header));
+  return {seed};
+}
+
+void idx_files(std::span<const std::uint8_t> input) {
+  data::parse_idx(std::as_bytes(input), "fuzz.idx");
+}
+std::vector<Bytes> idx_seeds() {
+  return {{0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 3, 4},
+          {0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9}};
+}
+
+void sampler_positions(std::span<const std::uint8_t> input) {
+  data::DistributedSampler sampler({.samples = 50, .rank = 1, .world = 3, .batch_size = 4});
+  sampler.restore(text_of(input));
+  while (!sampler.next().empty()) {
+  }
+}
+std::vector<Bytes> sampler_seeds() {
+  data::DistributedSampler sampler({.samples = 50});
+  sampler.next(9);
+  return {bytes_of(sampler.save())};
+}
+
 constexpr Target kTargets[] = {
     {"safetensors", "tensor/checkpoint/safetensors_header.cc", safetensors, safetensors_seeds},
     {"tokenizers", "tensor/data/tokenizer.cc", tokenizers, tokenizer_seeds},
+    {"token_files", "tensor/data/token_file.cc", token_files, token_file_seeds},
+    {"idx_files", "tensor/data/images.cc", idx_files, idx_seeds},
+    {"sampler_positions", "tensor/data/sampler.cc", sampler_positions, sampler_seeds},
     {"secrets", "comm/rendezvous/secret.cc", secrets, secret_seeds},
 };
 

@@ -255,8 +255,8 @@ TEST_F(TrainingTest, GenerationGivesTheCpusTokens) {
 TEST_F(TrainingTest, LoadersBringBatchesToTheDevice) {
   const auto inputs = normal({10, 6}, 1);
   const auto targets = integers({10}, 4, 2);
-  const data::DataLoader loader(inputs, targets, {.batch_size = 4, .seed = 5});
-  const auto there = loader.on(kCuda);
+  data::DataLoader loader(inputs, targets, {.batch_size = 4, .seed = 5});
+  auto there = loader.on(kCuda);
   auto wanted = loader.begin();
   int batches = 0;
   for (const auto& batch : there) {

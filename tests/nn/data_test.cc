@@ -1,7 +1,9 @@
 #include <cstring>
+#include <set>
 
 #include "tensor/data/images.h"
 #include "tensor/data/mapped_file.h"
+#include "tensor/data/sampler.h"
 #include "tensor/data/text_files.h"
 #include "tensor/data/tokens.h"
 #include "tests/nn/helpers.h"
@@ -112,6 +114,157 @@ TEST(TokenFile, DamageIsNamed) {
                         {"none.bin", "No such file"});
   expect_error<IoError>([&] { data::open_token_file(dir.path()); }, {"a directory"});
   expect_error<IoError>([&] { data::open_token_file("/dev/zero"); }, {"/dev/zero", "device"});
+}
+
+TEST(TokenFile, FilesOfLlama3SayWhatTheyAre) {
+  const TempDir dir;
+  std::string bytes(1024, '\0');
+  const std::int32_t header[3] = {20240801, 7, 0};
+  std::memcpy(bytes.data(), header, sizeof(header));
+  write_file(dir / "llama.bin", bytes);
+  expect_error<Corrupt>([&] { data::open_token_file(dir / "llama.bin"); },
+                        {"llama.bin", "20240520", "20240801", "Llama 3"});
+}
+
+std::vector<std::uint16_t> run_of(int first, int count) {
+  std::vector<std::uint16_t> tokens;
+  for (int i = 0; i < count; ++i) tokens.push_back(static_cast<std::uint16_t>(first + i));
+  return tokens;
+}
+
+std::vector<std::string> names_of(const std::string& where) {
+  std::vector<std::string> names;
+  for (const auto& path : data::find_token_files(where)) names.push_back(path.filename().string());
+  return names;
+}
+
+TEST(TokenFiles, DirectoriesPatternsAndListsAreFound) {
+  const TempDir dir;
+  using Names = std::vector<std::string>;
+  for (const auto* name : {"train_10.bin", "train_02.bin", "val_1.bin", "odd,name.bin"}) {
+    data::write_token_file(dir / name, run_of(0, 4));
+  }
+  write_file(dir / "notes.txt", "no tokens");
+  write_file(dir / ".hidden.bin", "no tokens");
+  fs::create_directory(dir / "sub.bin");
+  const auto base = dir.path().string();
+  EXPECT_EQ(names_of(base), (Names{"odd,name.bin", "train_02.bin", "train_10.bin", "val_1.bin"}));
+  EXPECT_EQ(names_of(base + "/train_*.bin"), (Names{"train_02.bin", "train_10.bin"}));
+  EXPECT_EQ(names_of(base + "/val_1.bin," + base + "/train_?2.bin"),
+            (Names{"val_1.bin", "train_02.bin"}));
+  EXPECT_EQ(names_of(base + "/odd,name.bin"), Names{"odd,name.bin"});
+  expect_error<InvalidArgument>([&] { names_of(base + "/test_*.bin"); },
+                                {"test_*.bin", "found none"});
+  expect_error<InvalidArgument>([&] { names_of(base + "/val_1.bin,"); }, {"empty name"});
+  expect_error<InvalidArgument>([&] { names_of(""); }, {"empty name"});
+  fs::create_directory(dir / "nothing");
+  expect_error<InvalidArgument>([&] { names_of(base + "/nothing"); }, {"nothing", "*.bin"});
+  expect_error<IoError>([&] { data::open_token_files(base + "/none.bin"); }, {"none.bin"});
+  expect_error<IoError>([&] { data::open_token_files(base + "/sub.bin/../s*.bin"); },
+                        {"sub.bin", "a directory"});
+}
+
+TEST(TokenFiles, ManyAreOneRunAndADamagedOneIsNamed) {
+  const TempDir dir;
+  data::write_token_file(dir / "a.bin", run_of(0, 5));
+  data::write_token_file(dir / "b.bin", {});
+  data::write_token_file(dir / "c.bin", run_of(100, 3));
+  data::write_token_file(dir / "d.bin", run_of(200, 4));
+  const auto tokens = data::open_token_files(dir.path().string());
+  ASSERT_EQ(tokens.size(), 12);
+  std::vector<std::int32_t> all(12);
+  tokens.copy(0, all);
+  EXPECT_EQ(all, (std::vector<std::int32_t>{0, 1, 2, 3, 4, 100, 101, 102, 200, 201, 202, 203}));
+  for (std::int64_t i = 0; i < 12; ++i) EXPECT_EQ(tokens[i], all[static_cast<std::size_t>(i)]);
+  const auto middle = tokens.slice(3, 6);
+  std::vector<std::int32_t> part(6);
+  middle.copy(0, part);
+  EXPECT_EQ(part, (std::vector<std::int32_t>{3, 4, 100, 101, 102, 200}));
+  EXPECT_EQ(middle[5], 200);
+  const auto pieces = middle.pieces();
+  ASSERT_EQ(pieces.size(), 3u);
+  EXPECT_EQ(pieces[1].start, 2);
+  EXPECT_EQ(pieces[1].length, 3);
+  const auto joined = data::Tokens::join(std::vector{middle, tokens.slice(0, 2)});
+  EXPECT_EQ(joined[6], 0);
+  EXPECT_EQ(joined.size(), 8);
+
+  auto bytes = read_file(dir / "c.bin");
+  write_file(dir / "c.bin", bytes.substr(0, bytes.size() - 2));
+  expect_error<Corrupt>([&] { data::open_token_files(dir.path().string()); },
+                        {"c.bin", "3 tokens", "4 bytes"});
+}
+
+TEST(TokenFiles, TokensBeyondTheVocabularyAreNamed) {
+  const TempDir dir;
+  data::write_token_file(dir / "a.bin", run_of(0, 5));
+  data::write_token_file(dir / "b.bin", std::vector<std::uint16_t>{7, 50257, 3});
+  const auto tokens = data::open_token_files(dir.path().string());
+  EXPECT_EQ(tokens.used_vocabulary(), 50258);
+  EXPECT_EQ(tokens.slice(0, 6).used_vocabulary(), 8);
+  tokens.require_vocabulary(50258);
+  tokens.slice(0, 6).require_vocabulary(8);
+  expect_error<Mismatch>([&] { tokens.require_vocabulary(50257); },
+                         {"b.bin", "token 50257", "place 1", "0..50256"});
+  EXPECT_EQ(data::Tokens().used_vocabulary(), 0);
+}
+
+TEST(TokenDataset, WindowsNeverCrossFiles) {
+  const TempDir dir;
+  data::write_token_file(dir / "a.bin", run_of(0, 21));    // 2 windows of 8, 4 tokens over
+  data::write_token_file(dir / "b.bin", run_of(100, 8));   // none: the last has no target
+  data::write_token_file(dir / "c.bin", run_of(200, 9));   // 1
+  data::write_token_file(dir / "d.bin", run_of(300, 33));  // 4
+  const data::TokenDataset dataset(data::open_token_files(dir.path().string()), 8, 3);
+  ASSERT_EQ(dataset.windows(), 7);
+  const auto batch = dataset.gather(std::vector<std::int64_t>{0, 1, 2, 3, 6});
+  const auto inputs = batch.inputs.to_vector<std::int32_t>();
+  const auto targets = batch.targets.to_vector<std::int32_t>();
+  const int starts[] = {0, 8, 200, 300, 324};
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    EXPECT_EQ(inputs[i], starts[i / 8] + static_cast<int>(i % 8));
+    EXPECT_EQ(targets[i], inputs[i] + 1);
+  }
+  bool first_of_c = false, last_of_d = false;
+  for (int iteration = 0; iteration < 100; ++iteration) {
+    const auto random = dataset.batch(4, iteration);
+    const auto from = random.inputs.to_vector<std::int32_t>();
+    const auto to = random.targets.to_vector<std::int32_t>();
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      ASSERT_EQ(from[i], from[i / 8 * 8] + static_cast<int>(i % 8));
+      ASSERT_EQ(to[i], from[i] + 1);
+      first_of_c = first_of_c || from[i] == 200;
+      last_of_d = last_of_d || to[i] == 332;
+    }
+  }
+  EXPECT_TRUE(first_of_c && last_of_d) << "every window can be drawn";
+  expect_error<InvalidArgument>([&] { dataset.gather(std::vector<std::int64_t>{7}); },
+                                {"7", "0..6"});
+  expect_error<InvalidArgument>([&] { dataset.gather(std::vector<std::int64_t>{-1}); }, {"-1"});
+  expect_error<InvalidArgument>([&] { dataset.gather({}); }, {"none"});
+  expect_error<InvalidArgument>(
+      [&] { data::TokenDataset(data::open_token_files(dir.path().string()), 33, 3, "shards"); },
+      {"shards", "in 4 files", "context of 33"});
+}
+
+// Each token is a target exactly once an epoch, whatever the number of ranks.
+TEST(TokenDataset, AnEpochOfWindowsCoversTheText) {
+  const data::TokenDataset dataset(counting(101), 4, 1);
+  for (const int world : {1, 3}) {
+    std::multiset<std::int32_t> targets;
+    for (int rank = 0; rank < world; ++rank) {
+      data::DistributedSampler sampler(
+          {.samples = dataset.windows(), .rank = rank, .world = world, .batch_size = 4});
+      for (auto step = sampler.next(); !step.empty(); step = sampler.next()) {
+        if (step[0].is_stand_in()) continue;
+        const auto values = dataset.gather(step[0].samples).targets.to_vector<std::int32_t>();
+        targets.insert(values.begin(), values.end());
+      }
+    }
+    EXPECT_EQ(targets.size(), 100u);
+    EXPECT_EQ(std::set(targets.begin(), targets.end()).size(), 100u);
+    EXPECT_EQ(*targets.begin(), 1);
+  }
 }
 
 TEST(TextFiles, ATreeIsReadInOrderWithoutWhatIsNoText) {
