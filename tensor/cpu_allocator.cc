@@ -74,7 +74,7 @@ class CpuAllocator {
         auto* block = free_blocks.back();
         free_blocks.pop_back();
         cached_ -= size;
-        count_use(size);
+        count_use(bytes, size);
         return block;
       }
     }
@@ -86,7 +86,7 @@ class CpuAllocator {
     if (block == nullptr) refuse(bytes);
     const std::lock_guard lock(mutex_);
     ++system_allocations_;
-    count_use(size);
+    count_use(bytes, size);
     return block;
   }
 
@@ -96,6 +96,7 @@ class CpuAllocator {
     bool keep = false;
     {
       const std::lock_guard lock(mutex_);
+      asked_ -= bytes;
       in_use_ -= size;
       const auto room = most_to_keep();
       if (size <= room) {
@@ -120,8 +121,14 @@ class CpuAllocator {
 
   CpuMemoryStats stats() {
     const std::lock_guard lock(mutex_);
-    return {Bytes(static_cast<std::int64_t>(in_use_)), Bytes(static_cast<std::int64_t>(cached_)),
-            Bytes(static_cast<std::int64_t>(peak_)), system_allocations_};
+    const auto bytes = [](std::size_t count) { return Bytes(static_cast<std::int64_t>(count)); };
+    return {bytes(in_use_), bytes(cached_),     bytes(peak_),
+            bytes(asked_),  bytes(peak_asked_), system_allocations_};
+  }
+
+  void reset_peak() {
+    const std::lock_guard lock(mutex_);
+    peak_asked_ = asked_;
   }
 
  private:
@@ -134,7 +141,9 @@ class CpuAllocator {
     return std::min(limit_, 2 * peak_ + kSlack - in_use_);  // in_use_ <= peak_
   }
 
-  void count_use(std::size_t size) {
+  void count_use(std::size_t bytes, std::size_t size) {
+    asked_ += bytes;
+    peak_asked_ = std::max(peak_asked_, asked_);
     in_use_ += size;
     peak_ = std::max(peak_, in_use_);
   }
@@ -180,6 +189,8 @@ class CpuAllocator {
   std::size_t in_use_ = 0;
   std::size_t cached_ = 0;
   std::size_t peak_ = 0;
+  std::size_t asked_ = 0;
+  std::size_t peak_asked_ = 0;
   std::int64_t system_allocations_ = 0;
 };
 
@@ -198,6 +209,7 @@ void free_cpu_memory(std::byte* block, Bytes bytes) noexcept {
 }
 
 CpuMemoryStats cpu_memory_stats() { return allocator().stats(); }
+void reset_cpu_memory_peak() { allocator().reset_peak(); }
 void trim_cpu_memory(Bytes keep) { allocator().trim(keep.size()); }
 void set_cpu_memory_limit(Bytes limit) { allocator().set_limit(limit.size()); }
 

@@ -20,6 +20,8 @@ struct CpuMemoryStats {
   Bytes in_use;                         // handed out, rounded up to size classes
   Bytes cached;                         // freed and kept
   Bytes peak_in_use;                    // since the process began
+  Bytes asked;                          // as in_use, as it was asked for: not rounded up
+  Bytes peak_asked;                     // since the process began, or reset_cpu_memory_peak()
   std::int64_t system_allocations = 0;  // times the operating system was asked
 };
 
@@ -30,6 +32,7 @@ std::byte* allocate_cpu_memory(Bytes bytes);
 void free_cpu_memory(std::byte* block, Bytes bytes) noexcept;
 
 CpuMemoryStats cpu_memory_stats();
+void reset_cpu_memory_peak();  // of peak_asked alone: peak_in_use bounds what is kept
 // Gives kept blocks back to the operating system until at most `keep` remain.
 void trim_cpu_memory(Bytes keep = Bytes(0));
 // How much may be kept: a quarter of this machine's memory unless set; in any case no more than

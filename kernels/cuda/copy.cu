@@ -1,5 +1,6 @@
 // Strided copies: packs where rows lie side by side on both sides, transposed planes through shared
-// memory, everything else element by element. Conversions as kernels::cast makes them.
+// memory, conversions of what lies side by side by cast(), everything else element by element.
+#include "kernels/cuda/cast.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/map.cuh"
 #include "kernels/functors/convert.h"
@@ -175,6 +176,11 @@ void copy(Dims shape, Operand out, DType out_type, ConstOperand in, DType in_typ
   const strided::Layout layout = strided::make_layout("copy", shape, strides);
   if (layout.size == 0) return;
   if (out_type != in_type) {
+    const bool side_by_side =
+        layout.dims == 1 && layout.inner_stride(0) == 1 && layout.inner_stride(1) == 1;
+    if (side_by_side && out.data != in.data) {
+      return cast(out.data, out_type, in.data, in_type, Elems(layout.size), 1.0, stream);
+    }
     return convert_strided(layout, out.data, out_type, in.data, in_type, stream);
   }
   if (out.data == in.data && same_strides(layout)) return;

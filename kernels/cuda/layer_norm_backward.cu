@@ -257,8 +257,8 @@ void backward(const LayerNormBackward& problem, Stream stream) {
     from_memory(p, out, whole, stream);
   } else if (packs <= 4 * 32) {
     in_registers(p, out, backward_by_warps<T, 4>, kWarpsOfBlock * 32, true, 396, stream);
-  } else if (packs <= 8 * 32) {
-    in_registers(p, out, backward_by_warps<T, 8>, kWarpsOfBlock * 32, true, 264, stream);
+  } else if (packs <= kBlockThreads) {
+    in_registers(p, out, backward_by_blocks<T, 1>, kBlockThreads, false, 396, stream);
   } else {
     in_registers(p, out, backward_by_blocks<T, 4>, kBlockThreads, false, 264, stream);
   }
