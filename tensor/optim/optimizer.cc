@@ -278,6 +278,7 @@ std::vector<Tensor> Optimizer::parameters() const {
 }
 
 StateDict Optimizer::state_dict() const {
+  refuse_parts();
   StateDict result;
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     for (std::size_t i = 0; i < states_[g].size(); ++i) {
@@ -291,6 +292,18 @@ StateDict Optimizer::state_dict() const {
     }
   }
   return result;
+}
+
+void Optimizer::refuse_parts() const {
+  for (const auto& group : groups_) {
+    for (const auto& [name, parameter] : group.parameters) {
+      if (!tensor::part_of(parameter)) continue;
+      fail<Unsupported>(
+          "Optimizer: the ranks share out the state of '{}' and the others (ZeRO), and no rank has "
+          "all of it to save or load: use state_shards(), of every rank",
+          name);
+    }
+  }
 }
 
 checkpoint::ShardList Optimizer::state_shards() {

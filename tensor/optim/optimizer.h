@@ -67,7 +67,7 @@ class Optimizer {
   // "<parameter>.exp_avg" and so on, "<parameter>.step"; shared with this optimizer. Learning rates
   // and other settings are not state: they belong to the run's configuration. State that was saved
   // under another precision loads too, after the model: masters go into parameters and come from
-  // them.
+  // them. Unsupported where ranks share out parameters: state_shards() has what this one holds.
   StateDict state_dict() const;
   // The same as ranges of the whole tensors: those of parameters that ranks share out are this
   // rank's parts. Shared with this optimizer, so that loading into it loads the optimizer.
@@ -112,6 +112,7 @@ class Optimizer {
   };
   using Updates = std::vector<std::vector<Update>>;  // as groups_
   void adopt_parts();
+  void refuse_parts() const;
   void tell_owners() const;
   void run(const Batch& batch);
   void step_on_cpu(const Updates& updates, double gradient_scale);

@@ -399,13 +399,14 @@ ZeroBytes Zero::bytes() const {
     if (unit.slot != Slots::kNone || unit.gathered_whole.defined()) bytes.gathered += whole;
     if (z.options_.stage == 1) continue;
     if (unit.gradients.defined()) {
-      bytes.gathered += whole;
+      bytes.in_flight += whole;
       continue;
     }
     for (const auto& entry : unit.layout.parameters)
       bytes.gradients += bytes_in(entry.tensor.grad());
   }
-  bytes.gathered_peak = std::max(z.peak_, bytes.gathered);
+  bytes.gathered_peak = z.gathered_peak_;
+  bytes.in_flight_peak = z.in_flight_peak_;
   bytes.reserved = z.arena_.size() - bytes.parameters - bytes.gradients;
   return bytes;
 }

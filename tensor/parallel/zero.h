@@ -61,9 +61,11 @@ struct ZeroBytes {
   Bytes parameters;     // stages 1 and 2: whole; 3: shares
   Bytes gradients;      // between steps; stage 1: whole; else shares. Also what NoSync accumulated
   Bytes replicated;     // frozen parameters and buffers
-  Bytes gathered;       // whole units, and gradients on their way, now
-  Bytes gathered_peak;  // since the start
-  Bytes reserved;       // the buffers for these
+  Bytes gathered;       // whole units of parameters, now (stage 3)
+  Bytes gathered_peak;  // the most at a time since the start
+  Bytes in_flight;      // whole units of gradients that fill or are reduced, now (stages 2 and 3)
+  Bytes in_flight_peak;
+  Bytes reserved;  // the buffers for these two
 };
 
 class Zero : public Engine {

@@ -13,13 +13,14 @@ bool Zero::Impl::in_use(int unit) const {
 }
 
 void Zero::Impl::note_peak() {
-  Bytes now;
+  Bytes gathered, in_flight;
   for (const auto& unit : units_) {
     const Bytes whole = bytes_of(unit.layout.share, unit.layout.dtype) * communicator_.size();
-    if (unit.slot != Slots::kNone || unit.gathered_whole.defined()) now += whole;
-    if (options_.stage > 1 && unit.gradients.defined()) now += whole;
+    if (unit.slot != Slots::kNone || unit.gathered_whole.defined()) gathered += whole;
+    if (options_.stage > 1 && unit.gradients.defined()) in_flight += whole;
   }
-  peak_ = std::max(peak_, now);
+  gathered_peak_ = std::max(gathered_peak_, gathered);
+  in_flight_peak_ = std::max(in_flight_peak_, in_flight);
 }
 
 // Fetched ahead a unit takes what is free; one that is needed now takes the place of one that was

@@ -147,7 +147,7 @@ class Zero::Impl final : public tensor::PartOwner, public std::enable_shared_fro
   int last_forward_ = Slots::kNone, last_backward_ = Slots::kNone;
   int first_forward_ = Slots::kNone, first_backward_ = Slots::kNone;
   EngineTimes times_;
-  Bytes peak_;
+  Bytes gathered_peak_, in_flight_peak_;
 };
 
 }  // namespace weft::parallel
