@@ -140,6 +140,15 @@ void remove_leftovers(const fs::path& directory) {
   }
 }
 
+bool remove_whole(const fs::path& directory) noexcept {
+  std::error_code error;
+  const auto doomed = directory_of(directory) / unique_name();
+  fs::rename(directory, doomed, error);
+  if (error) return false;
+  fs::remove_all(doomed, error);
+  return true;
+}
+
 void sync_directory(const fs::path& directory) {
   const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) refuse_path(directory, "open the directory", errno);

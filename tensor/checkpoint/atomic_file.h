@@ -51,6 +51,10 @@ class AtomicDirectory {
 // Removes what writers of this host that are no longer alive have left in `directory`.
 void remove_leftovers(const std::filesystem::path& directory);
 
+// Removes a directory: at no moment does part of it stand under its name. Gives whether it is gone;
+// what could not be removed is a leftover then.
+bool remove_whole(const std::filesystem::path& directory) noexcept;
+
 // Makes renames and new names in `directory` last. IoError.
 void sync_directory(const std::filesystem::path& directory);
 

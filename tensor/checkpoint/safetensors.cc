@@ -98,17 +98,42 @@ nn::StateDict SafeTensors::state_dict(std::vector<std::string>* skipped) const {
   return result;
 }
 
+std::string_view safetensors_type(DType dtype) { return file_type(dtype).first; }
+
+std::optional<DType> parse_safetensors_type(std::string_view name) {
+  for (int i = 0; i < kDTypeCount; ++i) {
+    const auto dtype = static_cast<DType>(i);
+    if (file_type(dtype).first == name) return dtype;
+  }
+  return {};
+}
+
+bool serializes_before(const EntryInfo& a, const EntryInfo& b) {
+  const int x = file_type(a.dtype).second;
+  const int y = file_type(b.dtype).second;
+  return x != y ? x > y : a.name < b.name;
+}
+
 nn::StateDict serialize_order(nn::StateDict tensors) {
+  const auto info = [](const nn::NamedTensor& entry) {
+    return EntryInfo{entry.name, entry.tensor.dtype(), {}};
+  };
   std::stable_sort(tensors.begin(), tensors.end(),
-                   [](const nn::NamedTensor& a, const nn::NamedTensor& b) {
-                     const int x = file_type(a.tensor.dtype()).second;
-                     const int y = file_type(b.tensor.dtype()).second;
-                     return x != y ? x > y : a.name < b.name;
+                   [&](const nn::NamedTensor& a, const nn::NamedTensor& b) {
+                     return serializes_before(info(a), info(b));
                    });
   return tensors;
 }
 
 std::string make_header(const nn::StateDict& tensors, const Metadata& metadata) {
+  std::vector<EntryInfo> entries;
+  for (const auto& [name, tensor] : tensors) {
+    entries.push_back({name, tensor.dtype(), tensor.shape()});
+  }
+  return make_header(entries, metadata);
+}
+
+std::string make_header(const std::vector<EntryInfo>& entries, const Metadata& metadata) {
   std::string text = "{";
   if (!metadata.empty()) {
     text += "\"__metadata__\":{";
@@ -119,15 +144,17 @@ std::string make_header(const nn::StateDict& tensors, const Metadata& metadata) 
   }
   std::size_t at = 0;
   std::unordered_set<std::string_view> names;
-  for (const auto& [name, tensor] : tensors) {
+  for (const auto& [name, dtype, shape] : entries) {
     if (name == "__metadata__" || !names.insert(name).second) {
       fail<InvalidArgument>("safetensors: a tensor cannot be named '{}': it is {}", name,
                             name == "__metadata__" ? "reserved" : "given twice");
     }
-    const auto size = byte_size(tensor);
+    std::int64_t elements = 1;
+    for (const auto size : shape) elements *= size;
+    const auto size = bytes_of(Elems(elements), dtype).size();
     text += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
-                        text.size() == 1 ? "" : ",", quoted(name), file_type(tensor.dtype()).first,
-                        fmt::join(tensor.shape(), ","), at, at + size);
+                        text.size() == 1 ? "" : ",", quoted(name), file_type(dtype).first,
+                        fmt::join(shape, ","), at, at + size);
     at += size;
   }
   text += "}";

@@ -56,6 +56,7 @@ class SafeTensors {
   // All of them, but those whose type weft has not: these are named in `skipped`.
   nn::StateDict state_dict(std::vector<std::string>* skipped = nullptr) const;
   const std::string& source() const { return source_; }
+  std::size_t data_start() const { return header_.data_start; }  // bytes from the file's start
 
  private:
   Tensor view(const TensorInfo& info) const;
@@ -66,10 +67,21 @@ class SafeTensors {
   Header header_;
 };
 
-// The bytes before the data, for tensors in the order that serialize_order() gives. Names must be
-// unique and valid UTF-8, else InvalidArgument.
-std::string make_header(const nn::StateDict& tensors, const Metadata& metadata);
+// safetensors' name of a type of ours, and back.
+std::string_view safetensors_type(DType dtype);
+std::optional<DType> parse_safetensors_type(std::string_view name);
+
+struct EntryInfo {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+};
 // safetensors' own order: wider types first, so that all data is aligned, then names.
+bool serializes_before(const EntryInfo& a, const EntryInfo& b);
+// The bytes before the data, for entries in that order. Names must be unique and valid UTF-8, else
+// InvalidArgument.
+std::string make_header(const std::vector<EntryInfo>& entries, const Metadata& metadata);
+std::string make_header(const nn::StateDict& tensors, const Metadata& metadata);
 nn::StateDict serialize_order(nn::StateDict tensors);
 
 // Replaces the file at once or not at all (AtomicFile). The bytes are those that the safetensors

@@ -5,34 +5,27 @@
 //                 state.json              iteration, random state, settings; sizes and XXH3 of the
 //                 files
 //
+// or, written by all ranks together (tensor/parallel/checkpoint.h, docs/checkpoints.md),
+//
+//   out/step-2000/model-00000-of-00004.safetensors ...      what each rank wrote
+//                 optimizer-00000-of-00004.safetensors ...
+//                 manifest.json                             which range is where; sizes, checksums
+//
 // A step's directory is written beside its place and renamed once everything in it is on the disk:
 // a crash at any moment leaves the earlier steps whole, and a directory that is there is complete.
-// One process writes (rank 0); any number may read.
+// save_training() writes in one process (rank 0); any number may read, either form.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
-#include <map>
-#include <optional>
-#include <string>
 #include <vector>
 
-#include "tensor/amp/grad_scaler.h"
-#include "tensor/checkpoint/safetensors.h"
+#include "tensor/checkpoint/source.h"
+#include "tensor/checkpoint/steps.h"
+#include "tensor/checkpoint/training_state.h"
 #include "tensor/nn/module.h"
 #include "tensor/optim/optimizer.h"
-#include "tensor/random.h"
 
 namespace weft::checkpoint {
-
-struct TrainingState {
-  std::int64_t iteration = 0;                       // finished updates
-  std::optional<double> best_loss;                  // of validation
-  tensor::Generator generator;                      // dropout's
-  std::optional<amp::GradScalerState> grad_scaler;  // of 16-mixed
-  std::uint64_t data_seed = 0;  // of TokenDataset: with the iteration, where the data stands
-  std::map<std::string, std::string> settings;  // n_head, tokenizer, whatever resuming must know
-};
 
 struct SaveOptions {
   int keep = 2;            // newest steps that stay; 0: all. The one just written always stays
@@ -46,17 +39,15 @@ std::filesystem::path save_training(const std::filesystem::path& out, const nn::
                                     const optim::Optimizer* optimizer, const TrainingState& state,
                                     const SaveOptions& options = {});
 
-// The steps in `out`, oldest first.
-std::vector<std::filesystem::path> training_steps(const std::filesystem::path& out);
-// The newest; IoError if there is none.
-std::filesystem::path latest_training(const std::filesystem::path& out);
-
-// Reads a step (out/step-N). All is checked before anything is changed: IoError, Corrupt or
-// Mismatch leave model and optimizer as they were.
+// Reads a step (out/step-N), of either form. All is checked before anything is changed: IoError,
+// Corrupt or Mismatch leave model and optimizer as they were.
 TrainingState load_training(const std::filesystem::path& step, nn::Module& model,
                             optim::Optimizer* optimizer);
-// state.json alone: to know the settings before there is a model.
+// state.json or manifest.json alone: to know the settings before there is a model.
 TrainingState read_training_state(const std::filesystem::path& step);
+
+// What an opened checkpoint of a run says. Corrupt where it is no run's.
+TrainingState training_state_of(const Source& source);
 
 // One file into a model, strict; Mismatch and Corrupt name the file.
 void load_model(const std::filesystem::path& file, nn::Module& model);

@@ -57,7 +57,8 @@ inline std::vector<std::vector<float>> outputs(const Backend& backend, int n, co
 }
 
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  if (a.size() != b.size()) return false;
+  return a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 inline std::vector<float> share_of(const Data& data, int rank, std::int64_t count) {

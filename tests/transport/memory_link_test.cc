@@ -6,10 +6,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <barrier>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "comm/transport/memory/area.h"
@@ -165,6 +167,37 @@ TEST_F(MemoryLinks, WhatWasSentBeforeItsSenderLeftArrives) {
   receiver_.finish_recv();
   receive(8);
   EXPECT_THROW(receiver_.poll_recv(), LinkLost);
+}
+
+// Between the sender's look at its frame and its look at who is there, the receiver may do both.
+TEST_F(MemoryLinks, AReceiverThatReadAllMayLeave) {
+  constexpr int kTimes = 500;
+  std::barrier turn(2);
+  std::thread reader([&] {
+    for (int k = 0; k < kTimes; ++k) {
+      receive(kPieceBytes, true);
+      turn.arrive_and_wait();
+      while (receiver_.poll_recv() == nullptr) std::this_thread::yield();
+      receiver_.finish_recv();
+      group_.depart(Presence::left);
+      turn.arrive_and_wait();
+    }
+  });
+  int refused = 0;
+  for (int k = 0; k < kTimes; ++k) {
+    group_.area(1).presence.store(Presence::here);
+    turn.arrive_and_wait();
+    try {
+      send(segment_, kPieceBytes);
+      while (!sender_.poll_send()) std::this_thread::yield();
+    } catch (const LinkLost&) {
+      ++refused;
+      EXPECT_TRUE(sender_.poll_send());
+    }
+    turn.arrive_and_wait();
+  }
+  reader.join();
+  EXPECT_EQ(refused, 0);
 }
 
 TEST_F(MemoryLinks, ASenderWaitsForWhoReadsItsMemoryButNotForEver) {

@@ -85,14 +85,21 @@ bool MemoryLink::push_one() {
   return true;
 }
 
-bool MemoryLink::poll_send() {
-  if (send_phase_ == SendPhase::pushing) push();
+bool MemoryLink::is_sent() {
   if (send_phase_ == SendPhase::posted &&
       out_slot().state.load(std::memory_order_acquire) == Slot::empty) {
     ++tail_;
     send_phase_ = SendPhase::idle;
   }
-  if (send_phase_ == SendPhase::idle) return true;
+  return send_phase_ == SendPhase::idle;
+}
+
+bool MemoryLink::poll_send() {
+  if (send_phase_ == SendPhase::pushing) push();
+  if (is_sent()) return true;
+  if (group_.is_here(peer_)) return false;
+  // The peer may have read the last of it just before it left: look again now that it is gone.
+  if (is_sent()) return true;
   group_.check(peer_, "takes no more data");
   return false;
 }

@@ -32,6 +32,7 @@ class MemoryLink final : public Link {
   enum class SendPhase : std::uint8_t { idle, pushing, posted };
   void push();
   bool push_one();
+  bool is_sent();
   bool staging_free(std::size_t k) const;
   Slot& out_slot() const { return out_.slots[tail_ % kSlots]; }
   Slot& in_slot() const { return in_.slots[head_ % kSlots]; }
