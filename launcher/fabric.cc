@@ -8,6 +8,7 @@
 #include "tensor/autograd/node.h"
 #include "tensor/checkpoint/safetensors.h"
 #include "tensor/optim/clip.h"
+#include "tensor/parallel/async_checkpoint.h"
 #include "tensor/parallel/ddp.h"
 #include "tensor/parallel/zero.h"
 #include "tensor/stream.h"

@@ -36,6 +36,11 @@
 
 namespace weft {
 
+namespace parallel {
+class AsyncCheckpoint;  // tensor/parallel/async_checkpoint.h
+struct ShardedState;    // tensor/parallel/checkpoint.h
+}  // namespace parallel
+
 struct ClipOptions {  // exactly one of the first two
   std::optional<double> clip_val = {};
   std::optional<double> max_norm = {};
@@ -143,14 +148,32 @@ class Fabric {
   void barrier(const std::string& name = {});           // `name` is for the reader
 
   // --- checkpoints: "name" -> what to save. Collective: rank 0 writes one safetensors file
-  // (atomically: the old file stays whole if this fails), then a barrier. load() checks everything
-  // before it changes anything. The loss scale goes along.
+  // (atomically: the old file stays whole if this fails), then a barrier; or, `sharded`, all ranks
+  // write a directory together (docs/checkpoints.md). load() takes either, written by any number of
+  // ranks, and changes nothing before all ranks have checked everything. The loss scale goes along.
   struct State {
     std::vector<std::pair<std::string, nn::Module*>> modules;
     std::vector<std::pair<std::string, optim::Optimizer*>> optimizers;
-    std::vector<std::pair<std::string, std::string*>> texts;  // small values, as text
+    std::vector<std::pair<std::string, std::string*>> texts;  // small values, as text; rank 0's
+    // The same, but of each rank its own (sharded only). A rank that was not there keeps its own.
+    std::vector<std::pair<std::string, std::string*>> rank_texts = {};
   };
-  void save(const std::string& path, const State& state);
+  struct SaveOptions {
+    bool sharded = false;
+    // Sharded only: copy, and write while training goes on; one is under way at a time. What goes
+    // wrong is thrown by the next save() or wait_for_save(), or told on stderr at the end.
+    bool asynchronous = false;
+    // Sharded only: the newest directories NAME-N beside `path` that stay, this one included; 0:
+    // all.
+    int keep_last = 0;
+  };
+  void save(const std::string& path, const State& state) { save(path, state, SaveOptions()); }
+  void save(const std::string& path, const State& state, const SaveOptions& options);
+  // The same of shards that the caller has (parallel::training_parts(), say).
+  void save_sharded(const std::string& path, const parallel::ShardedState& state,
+                    const SaveOptions& options);
+  // Until an asynchronous save is on the disk. Collective.
+  void wait_for_save();
   void load(const std::string& path, const State& state, bool strict = true);
 
   // Runs `action` on rank 0; what it throws there is thrown on every rank, so that nobody waits for
@@ -187,7 +210,10 @@ class Fabric {
 
  private:
   static void print_line(const std::string& line);
+  void load_file(const std::string& path, const State& state, bool strict);
+  void load_directory(const std::string& path, const State& state, bool strict);
   std::unique_ptr<Impl> impl_;
+  std::unique_ptr<parallel::AsyncCheckpoint> async_save_;  // once there was one
 };
 
 }  // namespace weft

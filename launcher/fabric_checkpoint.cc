@@ -1,9 +1,15 @@
-// Fabric::save and load: one safetensors file, "<name>.<entry>" for every entry of every part.
+// Fabric::save and load: one safetensors file, "<name>.<entry>" for every entry of every part, or a
+// sharded directory of the same parts.
 #include <array>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "launcher/fabric.h"
 #include "tensor/checkpoint/safetensors.h"
+#include "tensor/parallel/agree.h"
+#include "tensor/parallel/async_checkpoint.h"
 
 namespace weft {
 namespace {
@@ -24,15 +30,78 @@ nn::StateDict extract(const nn::StateDict& all, const std::string& name) {
 
 constexpr const char* kGradScaler = "weft.grad_scaler";  // in the file's metadata
 
+checkpoint::Metadata texts_of(const Fabric::State& state, const amp::GradScaler* scaler) {
+  checkpoint::Metadata texts;
+  for (const auto& [name, text] : state.texts) texts[name] = *text;
+  if (scaler != nullptr) texts[kGradScaler] = tensor::amp::to_string(scaler->state());
+  return texts;
+}
+
+std::string as_json(const char* name, const checkpoint::Metadata& texts) {
+  try {
+    return nlohmann::json{{name, texts}}.dump();
+  } catch (const nlohmann::json::exception& error) {
+    fail<InvalidArgument>("Fabric::save(): a text is not UTF-8: {}", error.what());
+  }
+}
+
+// `weft consolidate FILE --shards N` finds the parts again by their names in the metadata.
 void write(const std::string& path, const Fabric::State& state, const amp::GradScaler* scaler) {
   nn::StateDict all;
-  for (const auto& [name, module] : state.modules) append(all, name, module->state_dict());
-  for (const auto& [name, optimizer] : state.optimizers) append(all, name, optimizer->state_dict());
-  checkpoint::Metadata metadata;
-  for (const auto& [name, text] : state.texts) metadata[name] = *text;
-  if (scaler != nullptr) metadata[kGradScaler] = tensor::amp::to_string(scaler->state());
+  auto parts = nlohmann::json::array();
+  for (const auto& [name, module] : state.modules) {
+    append(all, name, module->state_dict());
+    parts.push_back(name);
+  }
+  for (const auto& [name, optimizer] : state.optimizers) {
+    append(all, name, optimizer->state_dict());
+    parts.push_back(name);
+  }
+  auto metadata = texts_of(state, scaler);
+  metadata[checkpoint::kPartsKey] = parts.dump();
   checkpoint::save_safetensors(path, all, metadata);
 }
+
+checkpoint::Metadata rank_texts_of(const checkpoint::Source& source, int rank) {
+  const auto& ranks = source.manifest().rank_states;
+  if (static_cast<std::size_t>(rank) >= ranks.size()) return {};
+  try {
+    const auto value = nlohmann::json::parse(ranks[static_cast<std::size_t>(rank)]);
+    return value.value("texts", checkpoint::Metadata());
+  } catch (const nlohmann::json::exception& error) {
+    fail<Corrupt>("{}: the texts of rank {}: {}", source.name(), rank, error.what());
+  }
+}
+
+// The texts of a checkpoint, checked, then handed out.
+class Texts {
+ public:
+  Texts(std::string path, checkpoint::Metadata found, const Fabric::State& state, bool strict)
+      : path_(std::move(path)), found_(std::move(found)) {
+    for (const auto& [name, text] : state.texts) {
+      if (strict && !found_.contains(name)) {
+        fail<Mismatch>("{}: there is no '{}' in its metadata.", path_, name);
+      }
+    }
+  }
+  // Absent from what another precision saved.
+  void check_scaler() {
+    if (const auto scale = found_.find(kGradScaler); scale != found_.end()) {
+      scaler_ = tensor::amp::parse_grad_scaler_state(scale->second, path_);
+    }
+  }
+  void apply(const Fabric::State& state, amp::GradScaler* scaler) const {
+    if (scaler != nullptr && scaler_) scaler->load_state(*scaler_, path_);
+    for (const auto& [name, text] : state.texts) {
+      if (const auto found = found_.find(name); found != found_.end()) *text = found->second;
+    }
+  }
+
+ private:
+  std::string path_;
+  checkpoint::Metadata found_;
+  std::optional<amp::GradScalerState> scaler_;
+};
 
 }  // namespace
 
@@ -58,36 +127,101 @@ void Fabric::on_rank_zero(const std::function<void()>& action) {
   throw_error(static_cast<ErrorCode>(verdict[0]), message);
 }
 
-void Fabric::save(const std::string& path, const State& state) {
+void Fabric::save(const std::string& path, const State& state, const SaveOptions& options) {
+  if (options.sharded) {
+    parallel::ShardedState sharded;
+    for (const auto& [name, module] : state.modules) {
+      sharded.parts.push_back({name, parallel::replicated(module->state_dict())});
+    }
+    for (const auto& [name, optimizer] : state.optimizers) {
+      sharded.parts.push_back({name, parallel::replicated(optimizer->state_dict())});
+    }
+    sharded.state = as_json("metadata", texts_of(state, grad_scaler()));
+    checkpoint::Metadata own;
+    for (const auto& [name, text] : state.rank_texts) own[name] = *text;
+    sharded.rank_state = as_json("texts", own);
+    save_sharded(path, sharded, options);
+    return;
+  }
+  if (options.asynchronous || options.keep_last != 0 || !state.rank_texts.empty()) {
+    fail<InvalidArgument>(
+        "Fabric::save({}): asynchronous, keep_last and rank_texts are for sharded checkpoints: "
+        "set SaveOptions::sharded.",
+        path);
+  }
   on_rank_zero([&] { write(path, state, grad_scaler()); });
 }
 
+void Fabric::save_sharded(const std::string& path, const parallel::ShardedState& state,
+                          const SaveOptions& options) {
+  const parallel::SaveShardedOptions how{.keep_last = options.keep_last};
+  if (options.asynchronous) {
+    if (!async_save_) async_save_ = std::make_unique<parallel::AsyncCheckpoint>(communicator());
+    async_save_->save(path, state, communicator(), how);
+    return;
+  }
+  wait_for_save();
+  parallel::save_sharded(path, state, communicator(), how);
+}
+
+void Fabric::wait_for_save() {
+  if (async_save_) async_save_->wait();
+}
+
 void Fabric::load(const std::string& path, const State& state, bool strict) {
-  const checkpoint::SafeTensors file(path);
-  const auto all = file.state_dict();
-  std::vector<nn::StateMatch> matches;
-  for (const auto& [name, module] : state.modules) {
-    matches.push_back(module->match_state_dict(extract(all, name), {strict, path + ", " + name}));
-  }
-  for (const auto& [name, optimizer] : state.optimizers) {
-    matches.push_back(
-        optimizer->match_state_dict(extract(all, name), {strict, path + ", " + name}));
-  }
-  for (const auto& [name, text] : state.texts) {
-    if (strict && !file.metadata().contains(name))
-      fail<Mismatch>("{}: there is no '{}' in its metadata.", path, name);
-  }
-  // Absent from what another precision saved.
-  if (const auto found = file.metadata().find(kGradScaler);
-      grad_scaler() != nullptr && found != file.metadata().end()) {
-    grad_scaler()->load_state(tensor::amp::parse_grad_scaler_state(found->second, path), path);
-  }
-  for (const auto& match : matches) match.apply();
-  for (const auto& [name, text] : state.texts) {
-    if (const auto found = file.metadata().find(name); found != file.metadata().end())
-      *text = found->second;
+  wait_for_save();
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    load_directory(path, state, strict);
+  } else {
+    load_file(path, state, strict);
   }
   barrier();
+}
+
+void Fabric::load_file(const std::string& path, const State& state, bool strict) {
+  std::vector<nn::StateMatch> matches;
+  std::optional<Texts> texts;
+  parallel::together(communicator(), [&] {
+    const checkpoint::SafeTensors file(path);
+    const auto all = file.state_dict();
+    for (const auto& [name, module] : state.modules) {
+      matches.push_back(module->match_state_dict(extract(all, name), {strict, path + ", " + name}));
+    }
+    for (const auto& [name, optimizer] : state.optimizers) {
+      matches.push_back(
+          optimizer->match_state_dict(extract(all, name), {strict, path + ", " + name}));
+    }
+    texts.emplace(path, file.metadata(), state, strict);
+    if (grad_scaler() != nullptr) texts->check_scaler();
+  });
+  for (const auto& match : matches) match.apply();
+  texts->apply(state, grad_scaler());
+}
+
+void Fabric::load_directory(const std::string& path, const State& state, bool strict) {
+  const auto source = parallel::open_verified(path, communicator());
+  std::vector<nn::StateMatch> matches;
+  std::optional<Texts> texts;
+  checkpoint::Metadata own;
+  parallel::together(communicator(), [&] {
+    for (const auto& [name, module] : state.modules) {
+      matches.push_back(
+          module->match_state_dict(source.state_dict(name), {strict, path + ", " + name}));
+    }
+    for (const auto& [name, optimizer] : state.optimizers) {
+      matches.push_back(
+          optimizer->match_state_dict(source.state_dict(name), {strict, path + ", " + name}));
+    }
+    texts.emplace(path, source.metadata(), state, strict);
+    if (grad_scaler() != nullptr) texts->check_scaler();
+    own = rank_texts_of(source, global_rank());
+  });
+  for (const auto& match : matches) match.apply();
+  texts->apply(state, grad_scaler());
+  for (const auto& [name, text] : state.rank_texts) {
+    if (const auto found = own.find(name); found != own.end()) *text = found->second;
+  }
 }
 
 }  // namespace weft

@@ -69,6 +69,12 @@ void declare_output(CLI::App& app, Options& o) {
   add(app, "log_interval", o.log_interval, "Steps between lines")->check(kPositive);
   add(app, "log_json", o.log_json, "File that gets one JSON object an iteration");
   add(app, "out_dir", o.out_dir, "Where checkpoints go");
+  add(app, "checkpoint", o.checkpoint,
+      "single: rank 0 writes files of the whole state; sharded: all ranks write; auto: single")
+      ->check(CLI::IsMember({"auto", "single", "sharded"}));
+  add(app, "async_checkpoint", o.async_checkpoint,
+      "Write while training goes on (implies sharded): True or False");
+  add(app, "keep_last", o.keep_last, "Newest checkpoints that stay (0: all)")->check(kNotNegative);
   add(app, "sample_tokens", o.sample_tokens, "Length of the sample at the end")
       ->check(kNotNegative);
   add(app, "temperature", o.temperature, "Of the sample (0: the likeliest tokens)")

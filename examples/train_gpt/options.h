@@ -37,6 +37,9 @@ struct Options {
   std::int64_t log_interval = 10;
   std::string log_json;
   std::string out_dir = "out";
+  std::string checkpoint = "auto";  // single, sharded; auto: as the strategy holds its state
+  bool async_checkpoint = false;    // written while training goes on; sharded
+  int keep_last = 2;                // checkpoints that stay; 0: all
   std::int64_t sample_tokens = 300;
   double temperature = 0.8;
   std::uint64_t seed = 1337;

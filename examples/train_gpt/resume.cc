@@ -9,6 +9,7 @@
 
 #include "kernels/base/error.h"
 #include "tensor/checkpoint/training.h"
+#include "tensor/parallel/checkpoint.h"
 #include "tensor/random.h"
 
 namespace train_gpt {
@@ -135,30 +136,43 @@ void check_writable(const std::filesystem::path& out_dir) {
 }
 
 std::int64_t load_progress(const Start& start, nn::GPT& model, optim::Optimizer& optimizer,
-                           amp::GradScaler* scaler) {
-  const auto state = checkpoint::load_training(start.path, model, &optimizer);
-  tensor::default_generator().set_offset(state.generator.offset());
-  if (scaler != nullptr && state.grad_scaler) {
-    scaler->load_state(*state.grad_scaler, start.path.string());
+                           Fabric& fabric) {
+  const auto state = parallel::load_training(start.path, model, &optimizer, fabric.communicator());
+  checkpoint::restore(tensor::default_generator(), state, fabric.global_rank());
+  if (fabric.grad_scaler() != nullptr && state.grad_scaler) {
+    fabric.grad_scaler()->load_state(*state.grad_scaler, start.path.string());
   }
   return state.iteration;
 }
 
 std::filesystem::path save_progress(const Options& options, const Corpus& corpus,
                                     const nn::GPT& model, const optim::Optimizer& optimizer,
-                                    const amp::GradScaler* scaler, std::int64_t iter,
-                                    double validation_loss) {
+                                    Fabric& fabric, std::int64_t iter, double validation_loss) {
   checkpoint::TrainingState state;
   state.iteration = iter;
   state.best_loss = validation_loss;
   state.generator = tensor::default_generator();
-  if (scaler != nullptr) state.grad_scaler = scaler->state();
+  if (fabric.grad_scaler() != nullptr) state.grad_scaler = fabric.grad_scaler()->state();
   state.data_seed = options.seed;
   state.settings = describe(options, corpus);
   checkpoint::SaveOptions save;
+  save.keep = options.keep_last;
   save.metadata = {{"n_head", state.settings["n_head"]},
                    {"tokenizer", state.settings["tokenizer"]}};
-  return checkpoint::save_training(options.out_dir, model, &optimizer, state, save);
+  const auto step = checkpoint::training_step(options.out_dir, iter);
+  if (options.checkpoint == "sharded" || options.async_checkpoint) {
+    const auto parts = parallel::training_parts(parallel::replicated(model.state_dict()),
+                                                parallel::replicated(optimizer.state_dict()), state,
+                                                save.metadata);
+    fabric.save_sharded(step.string(), parts,
+                        {.sharded = true,
+                         .asynchronous = options.async_checkpoint,
+                         .keep_last = options.keep_last});
+    return step;
+  }
+  fabric.on_rank_zero(
+      [&] { checkpoint::save_training(options.out_dir, model, &optimizer, state, save); });
+  return step;
 }
 
 std::int64_t first_token(const data::Tokenizer& tokenizer) {

@@ -7,7 +7,7 @@
 
 #include "examples/train_gpt/corpus.h"
 #include "examples/train_gpt/options.h"
-#include "tensor/amp/grad_scaler.h"
+#include "launcher/fabric.h"
 #include "tensor/nn/gpt.h"
 #include "tensor/optim/optimizer.h"
 
@@ -30,13 +30,14 @@ std::unique_ptr<weft::nn::GPT> build_model(const Options& options, const Start& 
 // Makes the directory where it is missing. IoError now, rather than after hours of training.
 void check_writable(const std::filesystem::path& out_dir);
 // Gives the iteration to go on from.
+// Collective.
 std::int64_t load_progress(const Start& start, weft::nn::GPT& model,
-                           weft::optim::Optimizer& optimizer, weft::amp::GradScaler* scaler);
+                           weft::optim::Optimizer& optimizer, weft::Fabric& fabric);
+// As --checkpoint and --async_checkpoint say. Gives the checkpoint's path. Collective.
 std::filesystem::path save_progress(const Options& options, const Corpus& corpus,
                                     const weft::nn::GPT& model,
-                                    const weft::optim::Optimizer& optimizer,
-                                    const weft::amp::GradScaler* scaler, std::int64_t iter,
-                                    double validation_loss);
+                                    const weft::optim::Optimizer& optimizer, weft::Fabric& fabric,
+                                    std::int64_t iter, double validation_loss);
 
 // What a sample starts with: a line break where there is one.
 std::int64_t first_token(const weft::data::Tokenizer& tokenizer);

@@ -47,7 +47,7 @@ Trainer::Trainer(const Options& options, Fabric& fabric)
   fabric_.setup_optimizers(*optimizer_);
   fabric_.seed_everything(options_.seed, true);  // every rank drops out differently
   if (start_.kind == Start::Kind::resume) {
-    iter_ = load_progress(start_, *model_, *optimizer_, fabric_.grad_scaler());
+    iter_ = load_progress(start_, *model_, *optimizer_, fabric_);
     progress_.line(fmt::format("resuming from {} at iteration {}", start_.path.string(), iter_));
   }
   fabric_.on_rank_zero([&] {
@@ -90,6 +90,7 @@ void Trainer::run() {
     if (iter_ % options_.eval_interval == 0) evaluate();
   }
   if (validated_at != iter_) evaluate();
+  fabric_.wait_for_save();
   sample();
 }
 
@@ -151,11 +152,10 @@ double Trainer::validate() {
 }
 
 void Trainer::save(double validation_loss) {
-  fabric_.on_rank_zero([&] {
-    const auto path = save_progress(options_, corpus_, *model_, *optimizer_, fabric_.grad_scaler(),
-                                    iter_, validation_loss);
-    progress_.line(fmt::format("saved {}", path.string()));
-  });
+  const auto path =
+      save_progress(options_, corpus_, *model_, *optimizer_, fabric_, iter_, validation_loss);
+  progress_.line(
+      fmt::format("{} {}", options_.async_checkpoint ? "saving" : "saved", path.string()));
 }
 
 void Trainer::sample() {

@@ -27,6 +27,7 @@ Command add_info_command(CLI::App& root);
 Command add_verify_command(CLI::App& root);
 Command add_trace_command(CLI::App& root);
 Command add_simulate_command(CLI::App& root);
+Command add_consolidate_command(CLI::App& root);
 
 std::string version_text();
 

@@ -152,6 +152,9 @@ Source Source::open(const fs::path& path) {
     impl->manifest = parse_manifest(text, manifest.string());
     impl->fingerprint = sum(text);
     impl->sharded = true;
+  } else if (!fs::exists(path / kStateFile, error)) {
+    fail<IoError>("{}: there is no checkpoint in it (expected {} or {})", path.string(),
+                  kManifestFile, kStateFile);
   } else {
     impl->manifest = of_training_step(path);
     impl->fingerprint = sum(to_text(impl->manifest));
@@ -235,6 +238,15 @@ const PartEntry& Source::part(const std::string& wanted) const {
   for (const auto& part : manifest().parts) known += (known.empty() ? "" : ", ") + part.name;
   fail<Mismatch>("{}: it was saved without a part '{}'; there is: {}", name(), wanted,
                  known.empty() ? "nothing" : known);
+}
+
+Metadata Source::metadata() const {
+  const auto state = json::parse(manifest().state, nullptr, false);
+  try {
+    return state.contains("metadata") ? state.at("metadata").get<Metadata>() : Metadata{};
+  } catch (const json::exception& error) {
+    fail<Corrupt>("{}: its metadata: {}", name(), error.what());
+  }
 }
 
 nn::StateDict Source::state_dict(const std::string& wanted) const {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "tensor/checkpoint/manifest.h"
+#include "tensor/checkpoint/safetensors.h"
 #include "tensor/nn/state_dict.h"
 
 namespace weft::checkpoint {
@@ -52,6 +53,8 @@ class Source {
   // Of a part; Mismatch where there is none of that name, naming those that are there.
   nn::StateDict state_dict(const std::string& part) const;
   const PartEntry& part(const std::string& name) const;
+  // Small texts that went along: "metadata" of Manifest::state, a single file's own.
+  Metadata metadata() const;
 
  private:
   struct Impl;

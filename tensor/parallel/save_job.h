@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "tensor/checkpoint/shard_file.h"
+#include "tensor/checkpoint/rank_files.h"
 #include "tensor/parallel/checkpoint.h"
 
 namespace weft::parallel {
@@ -25,17 +25,11 @@ class SaveJob {
 
  private:
   void plan(const ShardedState& state, Communicator& communicator);
-  std::string write_own_files(const std::filesystem::path& directory, int rank) const;
-  void write_manifest(const std::filesystem::path& directory,
-                      const std::vector<std::string>& reports) const;
 
   std::filesystem::path place_;
   int keep_last_;
-  int world_size_;
-  std::vector<std::string> part_names_;
-  checkpoint::RankPlan mine_;
-  std::vector<checkpoint::ShardPiece> pieces_;  // as mine_
-  checkpoint::SavePlan plan_;                   // rank 0's
+  checkpoint::RankFiles files_;
+  checkpoint::SavePlan plan_;  // rank 0's
 };
 
 }  // namespace weft::parallel

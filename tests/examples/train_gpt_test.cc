@@ -183,5 +183,35 @@ TEST_F(TrainGptTest, OutputThatCannotBeWrittenIsAnErrorOnEveryRank) {
   EXPECT_THAT(shell(train("--log_json /dev/full")).output, HasSubstr("/dev/full"));
 }
 
+// Half a run by two ranks, sharded, and the rest: the losses of a run that was never interrupted.
+TEST_F(TrainGptTest, ShardedCheckpointsContinueBitByBit) {
+  const auto dropout = std::string(" --dropout 0.1 --lr_decay_iters 20 ");
+  ASSERT_EQ(shell(train(dropout + "--devices 2 --log_json " + path("whole.json") + " --out_dir " +
+                        path("whole")))
+                .exit_code,
+            0);
+  const auto half = shell(train(dropout + "--devices 2 --async_checkpoint True --max_iters 10"));
+  ASSERT_EQ(half.exit_code, 0) << half.output;
+  EXPECT_TRUE(fs::exists(folder_ / "out" / "step-10" / "model-00001-of-00002.safetensors"));
+  const auto rest =
+      shell(train(dropout + "--devices 2 --checkpoint sharded --init_from resume --log_json " +
+                  path("rest.json")));
+  ASSERT_EQ(rest.exit_code, 0) << rest.output;
+  EXPECT_TRUE(fs::exists(folder_ / "out" / "step-20" / "manifest.json"));
+  const auto whole = losses("whole.json");
+  const auto second = losses("rest.json");
+  ASSERT_EQ(whole.size(), 20u);
+  ASSERT_EQ(second.size(), 10u);
+  EXPECT_EQ(second, std::vector<double>(whole.begin() + 10, whole.end()));
+  // Three ranks, one, and one file: all go on from it.
+  const auto three = shell(train(dropout + "--devices 3 --init_from resume --max_iters 22"));
+  EXPECT_EQ(three.exit_code, 0) << three.output;
+  const auto file = path("one.safetensors");
+  ASSERT_EQ(shell(binary("weft") + " consolidate " + path("out") + "/step-20 -o " + file).exit_code,
+            0);
+  const auto alone = shell(train("--init_from " + file + " --max_iters 1 --out_dir " + path("f")));
+  EXPECT_EQ(alone.exit_code, 0) << alone.output;
+}
+
 }  // namespace
 }  // namespace weft
