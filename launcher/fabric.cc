@@ -10,6 +10,7 @@
 #include "tensor/optim/clip.h"
 #include "tensor/parallel/async_checkpoint.h"
 #include "tensor/parallel/ddp.h"
+#include "tensor/parallel/zero.h"
 #include "tensor/stream.h"
 
 namespace weft {
@@ -17,7 +18,8 @@ namespace {
 
 struct Trained {
   nn::Module* module = nullptr;
-  std::unique_ptr<parallel::Ddp> ddp;
+  std::unique_ptr<parallel::Engine> engine;
+  parallel::Zero* zero = nullptr;  // the engine, where it is one
 };
 
 // An optimizer whose gradients are scaled. It owns this, by its gate: gone with it.
@@ -62,6 +64,16 @@ struct Fabric::Impl {
     }
     for (auto* optimizer : optimizers) scaler->prepare(*optimizer);
     return scaler->scaled(loss);
+  }
+
+  // A rank sees its own shares only, and all must step or none.
+  void make_verdict_common() {
+    if (!scaler) return;
+    scaler->set_verdict([this](bool here) {
+      std::int32_t anywhere = here ? 1 : 0;
+      membership->communicator.all_reduce(std::span(&anywhere, 1), ReduceOp::max);
+      return anywhere != 0;
+    });
   }
 
   launcher::Membership& joined(const char* method) {
@@ -116,6 +128,13 @@ void Fabric::setup(nn::Module& module) {
   module.to(impl_->settings.policy.parameters);
   module.to(device());
   module.set_policy(impl_->settings.policy);
+  if (impl_->settings.zero) {
+    auto zero = std::make_unique<parallel::Zero>(module, communicator, *impl_->settings.zero);
+    auto* const engine = zero.get();
+    impl_->trained.push_back({&module, std::move(zero), engine});
+    impl_->make_verdict_common();
+    return;
+  }
   parallel::DdpOptions options;
   options.find_unused_parameters = impl_->settings.strategy == "ddp_find_unused_parameters_true";
   options.compression = impl_->settings.grad_compression;
@@ -182,39 +201,41 @@ void Fabric::backward(const Tensor& plain_loss) {
   impl_->times = {};
   const Tensor loss = impl_->scaled_loss(plain_loss);
   if (impl_->trained.size() == 1) {
-    auto& ddp = *impl_->trained.front().ddp;
-    ddp.backward(loss);
-    impl_->times = {ddp.last_times().communication, ddp.last_times().exposed};
+    auto& engine = *impl_->trained.front().engine;
+    engine.backward(loss);
+    impl_->times = {engine.last_times().communication, engine.last_times().exposed};
     return;
   }
-  for (auto& t : impl_->trained) t.ddp->begin_backward();
+  for (auto& t : impl_->trained) t.engine->begin_backward();
   try {
     loss.backward();
   } catch (...) {
-    for (auto& t : impl_->trained) t.ddp->cancel_backward();
+    for (auto& t : impl_->trained) t.engine->cancel_backward();
     throw;
   }
   for (auto& t : impl_->trained) {
-    t.ddp->finish_backward();
-    impl_->times.communication += t.ddp->last_times().communication;
-    impl_->times.exposed += t.ddp->last_times().exposed;
+    t.engine->finish_backward();
+    impl_->times.communication += t.engine->last_times().communication;
+    impl_->times.exposed += t.engine->last_times().exposed;
   }
 }
 
 BackwardTimes Fabric::last_backward() const { return impl_->times; }
 
+parallel::Zero* Fabric::zero(nn::Module& module) const { return impl_->find(module, "zero").zero; }
+
 Fabric::NoBackwardSync Fabric::no_backward_sync(nn::Module& module, bool enabled) {
-  auto* ddp = impl_->find(module, "no_backward_sync").ddp.get();
-  const bool previous = ddp->synchronises();
-  if (enabled) ddp->set_synchronises(false);
-  return NoBackwardSync([ddp, previous] { ddp->set_synchronises(previous); });
+  auto* engine = impl_->find(module, "no_backward_sync").engine.get();
+  const bool previous = engine->synchronises();
+  if (enabled) engine->set_synchronises(false);
+  return NoBackwardSync([engine, previous] { engine->set_synchronises(previous); });
 }
 
 double Fabric::clip_gradients(nn::Module& module, const ClipOptions& options) {
   if (options.clip_val.has_value() == options.max_norm.has_value()) {
     fail<InvalidArgument>("Fabric::clip_gradients(): give exactly one of clip_val and max_norm.");
   }
-  impl_->find(module, "clip_gradients");
+  auto* const zero = impl_->find(module, "clip_gradients").zero;
   const auto parameters = module.parameters();
   for (auto* optimizer : impl_->scaled_optimizers()) {
     if (trains(*optimizer, parameters) && !impl_->scaler->is_unscaled(*optimizer))
@@ -222,12 +243,22 @@ double Fabric::clip_gradients(nn::Module& module, const ClipOptions& options) {
   }
   // An overflow is the loss scale's to deal with.
   const bool refuse = options.error_if_nonfinite && !impl_->scaler;
-  if (options.max_norm) return optim::clip_grad_norm_(parameters, *options.max_norm, refuse);
-  if (refuse && !std::isfinite(optim::grad_norm(parameters))) {
+  if (options.max_norm) {
+    return zero != nullptr ? zero->clip_grad_norm(*options.max_norm, refuse)
+                           : optim::clip_grad_norm_(parameters, *options.max_norm, refuse);
+  }
+  const auto norm = [&] {
+    return zero != nullptr ? zero->grad_norm() : optim::grad_norm(parameters);
+  };
+  if (refuse && !std::isfinite(norm())) {
     fail<InvalidArgument>("Fabric::clip_gradients(): rank {}: the gradients are not finite.",
                           global_rank());
   }
-  optim::clip_grad_value_(parameters, *options.clip_val);
+  if (zero != nullptr) {
+    zero->clip_grad_value(*options.clip_val);
+  } else {
+    optim::clip_grad_value_(parameters, *options.clip_val);
+  }
   return 0.0;
 }
 

@@ -76,8 +76,9 @@ class Fabric {
   // Converts the module's parameters to the precision's type, moves them to this rank's device, has
   // its forward() cast inputs, run under autocast and give f32 back where the precision is a mixed
   // one (docs/precision.md), gives every rank rank 0's values, and has backward() average its
-  // gradients. Make the optimizer afterwards (a conversion makes new parameters), or pass it along
-  // where no conversion is needed: it is checked to train this module's parameters. Collective.
+  // gradients. Under deepspeed and fsdp the ranks share out its state (parallel/zero.h). Make the
+  // optimizer afterwards (a conversion makes new parameters), or pass it along where no conversion
+  // is needed: it is checked to train this module's parameters. Collective.
   void setup(nn::Module& module);
   void setup(nn::Module& module, optim::Optimizer& optimizer);
   // Checks that the optimizer trains parameters of modules set up, and, under 16-mixed, has its
@@ -109,11 +110,16 @@ class Fabric {
     explicit NoBackwardSync(std::function<void()> undo) : undo_(std::move(undo)) {}
     std::function<void()> undo_;
   };
+  // What shares out a module set up under deepspeed or fsdp (what this rank holds, whole parameters
+  // outside of forward); nullptr under other strategies.
+  parallel::Zero* zero(nn::Module& module) const;
+
   [[nodiscard]] NoBackwardSync no_backward_sync(nn::Module& module, bool enabled = true);
 
-  // Clips in place and gives the norm before clipping (0 for clip_val); gradients of a scaled loss
-  // are unscaled first. InvalidArgument where the norm is not finite, unless told otherwise;
-  // nothing has changed then. Under 16-mixed that is no error: the step will be skipped.
+  // Clips in place and gives the norm before clipping (0 for clip_val), of all ranks' shares where
+  // gradients are shared out (collective there); gradients of a scaled loss are unscaled first.
+  // InvalidArgument where the norm is not finite, unless told otherwise; nothing has changed then.
+  // Under 16-mixed that is no error: the step will be skipped.
   double clip_gradients(nn::Module& module, const ClipOptions& options);
 
   // The precision of a setup module's forward, for the scope: for what is computed outside of one.

@@ -62,6 +62,16 @@ constexpr std::array<std::string_view, 17> kStrategies = {"auto",
                                                           "deepspeed_offload",
                                                           "fsdp_offload"};
 
+// Of a strategy that shares out state; with or without _offload.
+std::optional<int> zero_stage(std::string_view name) {
+  constexpr std::string_view kOffload = "_offload";
+  if (name.ends_with(kOffload)) name.remove_suffix(kOffload.size());
+  if (name == "deepspeed_stage_1") return 1;
+  if (name == "deepspeed" || name == "deepspeed_stage_2") return 2;
+  if (name == "deepspeed_stage_3" || name == "fsdp") return 3;
+  return std::nullopt;
+}
+
 std::string resolve_strategy(const std::string& name) {
   if (std::find(kStrategies.begin(), kStrategies.end(), name) == kStrategies.end()) {
     fail<InvalidArgument>("Fabric(): there is no strategy '{}'; choose one of: {}", name,
@@ -69,11 +79,45 @@ std::string resolve_strategy(const std::string& name) {
   }
   if (name == "auto" || name == "ddp") return "ddp";
   if (name == "dp") return "ddp";  // on CPU, as Lightning Fabric does
-  if (name == "ddp_find_unused_parameters_true") return name;
+  if (name == "ddp_find_unused_parameters_true" || zero_stage(name)) return name;
   fail<Unsupported>(
-      "Fabric(): strategy '{}' is not in this version of weft; 'ddp' and "
-      "'ddp_find_unused_parameters_true' are.",
+      "Fabric(): strategy '{}' starts ranks from an interactive process, which native programs "
+      "have "
+      "none of; use 'ddp'.",
       name);
+}
+
+// What the strategy's name says and the options add. After accelerator and compression are known.
+void resolve_zero(const FabricOptions& options, FabricSettings& settings) {
+  const auto stage = zero_stage(settings.strategy);
+  if (!stage) {
+    if (!options.zero) return;
+    fail<InvalidArgument>(
+        "Fabric(): units of ZeRO (FabricOptions::zero) with strategy '{}': choose deepspeed, "
+        "deepspeed_stage_1, _2, _3 or fsdp, or leave them out.",
+        settings.strategy);
+  }
+  if (settings.accelerator != "cpu") {
+    fail<Unsupported>(
+        "Fabric(): strategy '{}' on accelerator '{}': this version of weft shares out state "
+        "between "
+        "CPU ranks only; use 'ddp' there, or accelerator='cpu'.",
+        settings.strategy, settings.accelerator);
+  }
+  if (settings.grad_compression != parallel::Compression::none) {
+    fail<Unsupported>(
+        "Fabric(): grad_compression '{}' with strategy '{}': gradients that are reduced into "
+        "shares "
+        "travel as they are; use 'ddp', or no compression.",
+        parallel::name_of(settings.grad_compression), settings.strategy);
+  }
+  settings.zero = options.zero.value_or(parallel::ZeroOptions{});
+  settings.zero->stage = *stage;
+  if (settings.strategy.ends_with("_offload")) {
+    settings.warnings.push_back(fmt::format(
+        "strategy {}: on the CPU all state lies in host memory already; it runs as stage {}",
+        settings.strategy, *stage));
+  }
 }
 
 std::string resolve_accelerator(const std::string& name) {
@@ -175,6 +219,7 @@ FabricSettings resolve(const FabricOptions& options) {
   settings.devices = agree(options.devices, "devices", "WEFT_DEVICES", "1");
   resolve_precision(options, settings);
   settings.grad_compression = resolve_compression(options.grad_compression.value_or("none"));
+  resolve_zero(options, settings);
   settings.num_nodes = resolve_nodes(options.num_nodes);
   return settings;
 }

@@ -13,13 +13,16 @@
 #include "tensor/amp/grad_scaler.h"
 #include "tensor/amp/precision.h"
 #include "tensor/parallel/comm_hook.h"
+#include "tensor/parallel/zero.h"
 
 namespace weft {
 
 struct FabricOptions {
   std::optional<std::string> accelerator = {};  // auto cpu gpu cuda
-  std::optional<std::string> strategy = {};     // auto ddp dp ddp_find_unused_parameters_true
-  std::optional<std::string> devices = {};      // "2", "auto", "-1", "0,2"
+  // auto ddp dp ddp_find_unused_parameters_true; deepspeed (stage 2) deepspeed_stage_1 _2 _3 and
+  // fsdp (stage 3), each with _offload: parallel/zero.h.
+  std::optional<std::string> strategy = {};
+  std::optional<std::string> devices = {};  // "2", "auto", "-1", "0,2"
   // Several ranks may be on one CUDA device, as with weft run --share-devices.
   bool share_devices = false;
   std::optional<int> num_nodes = {};
@@ -32,6 +35,9 @@ struct FabricOptions {
   // What f32 gradients travel as: none fp16 bf16 int8 (tensor/parallel/comm_hook.h). In code only;
   // the same on every rank.
   std::optional<std::string> grad_compression = {};
+  // Units and how many of them live at a time under deepspeed and fsdp; the stage is the
+  // strategy's. In code only; the same on every rank.
+  std::optional<parallel::ZeroOptions> zero = {};
 };
 
 namespace launcher {
@@ -48,11 +54,12 @@ struct FabricSettings {
   std::optional<amp::GradScalerOptions> grad_scaler;  // of a policy that scales the loss
   std::vector<std::string> warnings;                  // for rank 0 to say once
   parallel::Compression grad_compression = parallel::Compression::none;
+  std::optional<parallel::ZeroOptions> zero;  // of a strategy that shares out state
 };
 
 // Reads the WEFT_* variables that `weft run` sets. InvalidArgument on nonsense and on conflicts;
-// Unsupported for what this version does not have (sharded strategies, TPU) and for cuda where
-// there is no device.
+// Unsupported for what this version does not have (sharded strategies on cuda, TPU) and for cuda
+// where there is no device.
 FabricSettings resolve(const FabricOptions& options);
 
 }  // namespace launcher

@@ -72,6 +72,15 @@ std::shared_ptr<Storage> Storage::borrow(void* data, Bytes bytes, std::shared_pt
   return storage;
 }
 
+void Storage::move_to(void* data) {
+  if (owner_kind_ != Owner::borrowed || device_.type != DeviceType::cpu) {
+    fail<InvalidArgument>("storage on {}: only borrowed memory of the host can move",
+                          to_string(device_));
+  }
+  data_ = static_cast<std::byte*>(data);
+  mark_written();
+}
+
 void Storage::record_stream(const Stream& stream) const {
   if (data_ == nullptr) return;
   if (owner_kind_ == Owner::cuda) record_cuda_stream(data_, device_, stream);

@@ -48,6 +48,10 @@ class Storage {
   Device device() const { return device_; }
   bool is_borrowed() const { return owner_kind_ == Owner::borrowed; }
   bool is_pinned() const { return owner_kind_ == Owner::pinned; }
+  // Borrowed memory of the host is elsewhere from now on, as many bytes; nullptr: nowhere, and a
+  // tensor that is asked for its elements says so. For memory that comes and goes under tensors
+  // that stay (parallel::Zero).
+  void move_to(void* data);
   // What is queued on `stream` now uses this memory: freed before that is done, it is not given out
   // again until it is. Needed for streams other than the one it was allocated on. Nothing to do for
   // borrowed memory and for pageable memory of the host.

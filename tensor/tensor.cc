@@ -18,11 +18,23 @@ Bytes checked_bytes(const Shape& shape, DType dtype) {
 
 constexpr std::size_t kLargestElement = 8;
 
+void require_present(const TensorImpl& impl) {
+  if (impl.storage->data() != nullptr || impl.numel == 0) return;
+  fail<InvalidArgument>(
+      "the elements of this tensor of shape {} are not here: it is a parameter that the ranks hold "
+      "in parts (ZeRO stage 3). Use it inside its module's forward(), or where all of them are "
+      "gathered (parallel::Zero::Gathered)",
+      to_string(impl.shape));
+}
+
 // Where the host can read the elements of a contiguous tensor: in place, or in `buffer`.
 const void* on_host(const TensorImpl& impl, void* buffer) {
   const auto size = size_of(impl.dtype);
   const auto begin = impl.offset * size.value;
-  if (impl.storage->device().type == DeviceType::cpu) return impl.storage->data() + begin;
+  if (impl.storage->device().type == DeviceType::cpu) {
+    require_present(impl);
+    return impl.storage->data() + begin;
+  }
   read_from_device(buffer, {*impl.storage, begin}, size * impl.numel);
   return buffer;
 }
@@ -103,6 +115,7 @@ const std::shared_ptr<Storage>& Tensor::storage() const {
 
 void* Tensor::data() const {
   const auto& impl = require_defined(*this, "data");
+  require_present(impl);
   if (impl.storage->data() == nullptr) return nullptr;
   return impl.storage->data() + impl.offset * size_of(impl.dtype).value;
 }

@@ -85,7 +85,9 @@ void Tensor::set_grad_buffer(Tensor buffer) {
 
 void Tensor::zero_grad() {
   auto& impl = require_defined(*this, "zero_grad");
-  if (impl.leaf) impl.leaf->grad = Tensor();
+  if (!impl.leaf) return;
+  impl.leaf->grad = Tensor();
+  if (impl.leaf->part) impl.leaf->part->values.impl()->leaf_state().grad = Tensor();
 }
 
 void Tensor::backward(const Tensor& gradient) const { autograd::run_backward(*this, gradient); }
@@ -107,6 +109,43 @@ std::int64_t Tensor::on_grad_ready(std::function<void(const Tensor& leaf)> hook)
 void Tensor::remove_hook(std::int64_t id) const {
   auto& hooks = require_leaf(*this, "remove_hook").hooks;
   std::erase_if(hooks, [id](const LeafState::Hook& hook) { return hook.id == id; });
+}
+
+std::shared_ptr<const Part> part_of(const Tensor& parameter) {
+  const auto& impl = require_defined(parameter, "part_of");
+  return impl.leaf ? impl.leaf->part : nullptr;
+}
+
+void set_part(const Tensor& parameter, std::shared_ptr<const Part> part) {
+  auto& leaf = require_leaf(parameter, "set_part");
+  if (part) {
+    const auto& values = part->values;
+    if (values.dtype() != parameter.dtype() || !values.is_leaf() || !values.is_contiguous() ||
+        part->begin < 0 || part->begin + values.numel() > parameter.numel()) {
+      fail<InvalidArgument>("set_part: elements [{}, {}) of {} for a parameter of shape {} of {}",
+                            part->begin, part->begin + values.numel(), name_of(values.dtype()),
+                            to_string(parameter.shape()), name_of(parameter.dtype()));
+    }
+  }
+  leaf.part = std::move(part);
+}
+
+Tensor updated_of(const Tensor& parameter) {
+  const auto part = part_of(parameter);
+  return part ? part->values : parameter;
+}
+
+void rebind(const Tensor& leaf, const std::shared_ptr<Storage>& storage, std::int64_t offset) {
+  require_leaf(leaf, "rebind");
+  auto& impl = *leaf.impl();
+  const auto end = (offset + impl.numel) * size_of(impl.dtype).value;
+  if (!impl.contiguous || offset < 0 || !storage || storage->device() != leaf.device() ||
+      end > storage->bytes().value) {
+    fail<InvalidArgument>("rebind: a leaf of shape {} does not lie at element {} of a storage",
+                          to_string(impl.shape), offset);
+  }
+  impl.storage = storage;
+  impl.offset = offset;
 }
 
 }  // namespace weft::tensor

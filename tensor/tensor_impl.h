@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tensor/autograd/node.h"
+#include "tensor/part.h"
 #include "tensor/stream.h"
 #include "tensor/tensor.h"
 
@@ -26,6 +27,7 @@ struct LeafState {
   Tensor buffer;  // set_grad_buffer
   std::vector<Hook> hooks;
   std::int64_t next_hook = 1;
+  std::shared_ptr<const Part> part;  // tensor/part.h
 };
 
 struct TensorImpl {
@@ -70,10 +72,11 @@ struct Node {
   std::vector<Edge> edges;
   Shape shape;  // of the output
   DType dtype = DType::f32;
-  Device device = {};            // of the output
-  std::optional<Stream> stream;  // on CUDA: where forward ran, and backward will
-  std::uint64_t sequence = 0;    // grows with every record() of the process
-  bool released = false;         // backward ran: captured tensors and edges are gone
+  Device device = {};              // of the output
+  std::optional<Stream> stream;    // on CUDA: where forward ran, and backward will
+  std::uint64_t sequence = 0;      // grows with every record() of the process
+  std::shared_ptr<Region> region;  // that it was recorded in
+  bool released = false;           // backward ran: captured tensors and edges are gone
 
   Node() = default;
   ~Node();

@@ -9,6 +9,7 @@
 #include "kernels/optimizer.h"
 #include "tensor/autograd/node.h"
 #include "tensor/by_device.h"
+#include "tensor/part.h"
 #include "tensor/ops/basic.h"
 #include "tensor/optim/clip.h"
 
@@ -23,7 +24,8 @@ using Flat = std::vector<kernels::FlatTensor>;
 std::vector<std::pair<Device, Flat>> gradients_of(optim::Optimizer& optimizer) {
   std::vector<std::pair<Device, Flat>> gradients;
   for (auto& group : optimizer.groups()) {
-    for (auto& [name, parameter] : group.parameters) {
+    for (const auto& entry : group.parameters) {
+      auto parameter = updated_of(entry.tensor);
       auto gradient = parameter.grad();
       if (!gradient.defined()) continue;
       if (!gradient.is_contiguous()) {
@@ -56,7 +58,8 @@ std::vector<std::string> overflowed_parameters(optim::Optimizer& optimizer) {
   std::vector<std::string> names;
   for (const auto& group : optimizer.groups()) {
     for (const auto& [name, parameter] : group.parameters) {
-      if (!std::isfinite(optim::grad_norm({&parameter, 1}))) names.push_back(name);
+      const auto updated = updated_of(parameter);
+      if (!std::isfinite(optim::grad_norm({&updated, 1}))) names.push_back(name);
     }
   }
   return names;

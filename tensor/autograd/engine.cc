@@ -5,6 +5,7 @@
 // who will use it as it arrives (that of the node, or the caller's for a leaf), and is added up
 // there.
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <queue>
 #include <unordered_map>
@@ -89,6 +90,7 @@ class Run {
   std::priority_queue<std::pair<std::uint64_t, Index>> ready_;  // by sequence, the latest first
   std::vector<std::function<void()>> callbacks_;
   std::span<const Index> running_;  // targets of the node whose Backward runs
+  std::shared_ptr<Region> region_;  // of the node that ran last, among those that have one
   std::vector<Stream> joined_;      // streams that have waited for the caller's
   Run* outer_;                      // backward may run inside a Backward or a hook
 };
@@ -141,6 +143,10 @@ void Run::run_node(Index index) {
   const auto node = std::move(states_[index].node);
   const auto gradient = std::move(states_[index].gradient);
   const auto first = states_[index].first_edge;
+  if (node->region && node->region != region_) {
+    region_ = node->region;
+    region_->enter_backward();
+  }
   std::vector<Tensor> gradients;
   if (gradient.defined()) {
     running_ = std::span(targets_).subspan(first, node->edges.size());

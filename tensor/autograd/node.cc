@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "kernels/base/check.h"
 #include "tensor/tensor_impl.h"
@@ -10,6 +11,11 @@ namespace weft::tensor::autograd {
 namespace {
 
 thread_local bool grad_mode = true;
+
+std::shared_ptr<Region>& region() {
+  static thread_local std::shared_ptr<Region> of_this_thread;
+  return of_this_thread;
+}
 
 std::uint64_t next_sequence() {
   static std::atomic<std::uint64_t> counter{0};
@@ -28,6 +34,10 @@ bool grad_enabled() { return grad_mode; }
 
 NoGrad::NoGrad() : previous_(grad_mode) { grad_mode = false; }
 NoGrad::~NoGrad() { grad_mode = previous_; }
+RegionScope::RegionScope(std::shared_ptr<Region> entered)
+    : previous_(std::exchange(region(), std::move(entered))) {}
+RegionScope::~RegionScope() { region() = std::move(previous_); }
+
 EnableGrad::EnableGrad() : previous_(grad_mode) { grad_mode = true; }
 EnableGrad::~EnableGrad() { grad_mode = previous_; }
 
@@ -50,6 +60,7 @@ Tensor record(std::string_view name, Tensor output, std::vector<Tensor> inputs, 
   node->device = output.device();
   if (node->device.type == DeviceType::cuda) node->stream = Stream::current(node->device);
   node->sequence = next_sequence();
+  node->region = region();
   impl.node = std::move(node);
   return output;
 }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -47,6 +48,28 @@ Tensor summed_gradient(std::size_t input);
 // From a Backward or an on_grad_ready hook: called at the end of the running backward(), on its
 // thread, after the last hook, in the order of the calls. Dropped when backward() throws.
 void after_backward(std::function<void()> callback);
+
+// A part of a forward pass that wants to know when backward comes to it (parameters that have to be
+// fetched first).
+class Region {
+ public:
+  virtual ~Region() = default;
+  // The running backward() is about to run operations recorded in this region, and ran some of
+  // another region, or none, before. On the thread that runs it.
+  virtual void enter_backward() = 0;
+};
+
+// What this thread records for the scope belongs to `region`. Nested: to the innermost.
+class RegionScope {
+ public:
+  explicit RegionScope(std::shared_ptr<Region> region);
+  ~RegionScope();
+  RegionScope(const RegionScope&) = delete;
+  RegionScope& operator=(const RegionScope&) = delete;
+
+ private:
+  std::shared_ptr<Region> previous_;
+};
 
 // The leaves that backward() from `output` would reach, in the order they are first found. Costs a
 // walk over the graph.

@@ -78,6 +78,16 @@ std::vector<NamedTensor> Module::named_buffers() const {
   return result;
 }
 
+std::vector<NamedTensor> Module::named_aliases() const {
+  std::vector<NamedTensor> result;
+  std::unordered_set<const void*> seen;
+  for (const auto& entry : entries()) {
+    if (entry.kind == Kind::buffer) continue;
+    if (!seen.insert(entry.member->impl()).second) result.push_back({entry.name, *entry.member});
+  }
+  return result;
+}
+
 std::vector<std::pair<std::string, Module*>> Module::named_modules() {
   std::vector<std::pair<std::string, Module*>> result{{"", this}};
   for (const auto& [name, part] : parts_) {
@@ -126,8 +136,13 @@ void Module::convert(Convert convert) {
 }
 
 Module::Forward::Forward(const Module& module)
-    : policy_(module.policy_ ? &*module.policy_ : nullptr) {
+    : observer_(module.observer_), policy_(module.policy_ ? &*module.policy_ : nullptr) {
+  if (observer_) observer_->begin_forward();
   if (policy_ != nullptr && policy_->compute) autocast_.emplace(*policy_->compute);
+}
+
+Module::Forward::~Forward() {
+  if (observer_) observer_->end_forward();
 }
 
 Tensor Module::Forward::input(const Tensor& x) const {

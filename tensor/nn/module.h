@@ -6,6 +6,7 @@
 // thread-safe: one thread trains one module.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,6 +18,15 @@
 #include "tensor/tensor.h"
 
 namespace weft::nn {
+
+// Told of the forward passes of a module (parallel::Zero).
+class ForwardObserver {
+ public:
+  virtual ~ForwardObserver() = default;
+  virtual void begin_forward() = 0;  // before anything is computed; what it throws, forward()
+                                     // throws
+  virtual void end_forward() noexcept = 0;  // also when forward() threw
+};
 
 class Module {
  public:
@@ -30,6 +40,8 @@ class Module {
   std::vector<NamedTensor> named_parameters() const;
   std::vector<Tensor> parameters() const;
   std::vector<NamedTensor> named_buffers() const;
+  // Second names of parameters that have several, with the parameter.
+  std::vector<NamedTensor> named_aliases() const;
   // This one (under "") and all below.
   std::vector<std::pair<std::string, Module*>> named_modules();
   std::int64_t parameter_count() const;
@@ -48,6 +60,11 @@ class Module {
   // called as they are. Fabric::setup() does both.
   void set_policy(const amp::Policy& policy) { policy_ = policy; }
 
+  // Told of every forward() from now on; empty: nobody. A module has one.
+  void set_forward_observer(std::shared_ptr<ForwardObserver> observer) {
+    observer_ = std::move(observer);
+  }
+
   // Parameters and buffers, detached and shared with this module.
   StateDict state_dict() const;
   // Copies values in. Everything is checked first: on Mismatch nothing has changed. The second name
@@ -62,10 +79,14 @@ class Module {
   class Forward {
    public:
     explicit Forward(const Module& module);
+    ~Forward();
+    Forward(const Forward&) = delete;
+    Forward& operator=(const Forward&) = delete;
     Tensor input(const Tensor& x) const;   // floating: in the policy's type
     Tensor output(const Tensor& y) const;  // likewise
 
    private:
+    std::shared_ptr<ForwardObserver> observer_;
     const amp::Policy* policy_;  // null: everything stays as it is
     std::optional<amp::Autocast> autocast_;
   };
@@ -95,6 +116,7 @@ class Module {
   std::vector<Slot> slots_;
   std::vector<std::pair<std::string, Module*>> parts_;
   std::optional<amp::Policy> policy_;
+  std::shared_ptr<ForwardObserver> observer_;
   bool training_ = true;
 };
 

@@ -9,6 +9,7 @@
 #include "kernels/optimizer.h"
 #include "tensor/autograd/node.h"
 #include "tensor/by_device.h"
+#include "tensor/part.h"
 
 namespace weft::optim {
 namespace {
@@ -24,6 +25,12 @@ struct Gradients {
 Gradients gradients_of(std::span<const Tensor> parameters, std::string_view operation) {
   Gradients found;
   for (auto parameter : parameters) {
+    if (tensor::part_of(parameter)) {
+      fail<InvalidArgument>(
+          "{}: the gradient of a parameter of shape {} is spread over the ranks, and its norm is "
+          "that of all of them: use Fabric::clip_gradients() or parallel::Zero's",
+          operation, tensor::to_string(parameter.shape()));
+    }
     auto gradient = parameter.grad();
     if (!gradient.defined()) continue;
     if (!gradient.is_contiguous()) {

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/optimizer.h"
 #include "tensor/autograd/node.h"
+#include "tensor/part.h"
 #include "tensor/stream.h"
 
 namespace weft::optim {
@@ -59,11 +60,11 @@ Optimizer::Optimizer(std::vector<ParameterGroup> groups, std::vector<std::string
         fail<InvalidArgument>("Optimizer: parameter {} is given twice", entry.name);
       }
       const auto device = entry.tensor.device();
-      State state{entry.tensor, {}, {}, Tensor::zeros({}, {DType::i64, device})};
-      if (is_half(entry.tensor.dtype())) state.master = entry.tensor.to(DType::f32).detach();
+      const auto updated = tensor::updated_of(entry.tensor);
+      State state{updated, {}, {}, Tensor::zeros({}, {DType::i64, device})};
+      if (is_half(updated.dtype())) state.master = updated.to(DType::f32).detach();
       for (std::size_t i = 0; i < slot_names_.size(); ++i) {
-        state.slots.push_back(
-            Tensor::zeros(entry.tensor.shape(), {state.updated().dtype(), device}));
+        state.slots.push_back(Tensor::zeros(updated.shape(), {state.updated().dtype(), device}));
       }
       states.push_back(std::move(state));
     }
@@ -73,6 +74,7 @@ Optimizer::Optimizer(std::vector<ParameterGroup> groups, std::vector<std::string
 
 bool Optimizer::step(double gradient_scale, const DeviceInputs& inputs) {
   NoGrad no_grad;
+  adopt_parts();
   if (gate_ && !gate_(*this)) return false;
   std::map<int, Updates> on_cuda;
   Updates on_cpu(groups_.size());
@@ -92,7 +94,41 @@ bool Optimizer::step(double gradient_scale, const DeviceInputs& inputs) {
   for (const auto& [index, updates] : on_cuda) {
     step_on_cuda(updates, {DeviceType::cuda, index}, gradient_scale, inputs);
   }
+  tell_owners();
   return true;
+}
+
+// State that was made before the ranks shared the parameters out: of the part from now on.
+void Optimizer::adopt_parts() {
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    for (std::size_t i = 0; i < states_[g].size(); ++i) {
+      auto& state = states_[g][i];
+      const auto part = tensor::part_of(groups_[g].parameters[i].tensor);
+      if (!part || state.parameter.same_as(part->values)) continue;
+      NoGrad no_grad;
+      const auto cut = [&](Tensor& whole) {
+        if (!whole.defined()) return;
+        whole = whole.flatten().narrow(0, part->begin, part->values.numel()).clone();
+      };
+      cut(state.master);
+      for (auto& slot : state.slots) cut(slot);
+      state.parameter = part->values;
+    }
+  }
+}
+
+void Optimizer::tell_owners() const {
+  std::vector<std::shared_ptr<tensor::PartOwner>> told;
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    for (std::size_t i = 0; i < states_[g].size(); ++i) {
+      const auto part = tensor::part_of(groups_[g].parameters[i].tensor);
+      if (!part || !part->values.grad().defined()) continue;
+      auto owner = part->owner.lock();
+      if (!owner || std::find(told.begin(), told.end(), owner) != told.end()) continue;
+      told.push_back(std::move(owner));
+    }
+  }
+  for (const auto& owner : told) owner->updated();
 }
 
 void Optimizer::run(const Batch& batch) {
@@ -242,6 +278,7 @@ std::vector<Tensor> Optimizer::parameters() const {
 }
 
 StateDict Optimizer::state_dict() const {
+  refuse_parts();
   StateDict result;
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     for (std::size_t i = 0; i < states_[g].size(); ++i) {
@@ -255,6 +292,55 @@ StateDict Optimizer::state_dict() const {
     }
   }
   return result;
+}
+
+void Optimizer::refuse_parts() const {
+  for (const auto& group : groups_) {
+    for (const auto& [name, parameter] : group.parameters) {
+      if (!tensor::part_of(parameter)) continue;
+      fail<Unsupported>(
+          "Optimizer: the ranks share out the state of '{}' and the others (ZeRO), and no rank has "
+          "all of it to save or load: use state_shards(), of every rank",
+          name);
+    }
+  }
+}
+
+checkpoint::ShardList Optimizer::state_shards() {
+  adopt_parts();
+  checkpoint::ShardList shards;
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    for (std::size_t i = 0; i < states_[g].size(); ++i) {
+      const auto& [name, parameter] = groups_[g].parameters[i];
+      const auto& state = states_[g][i];
+      const auto part = tensor::part_of(parameter);
+      const Elems begin(part ? part->begin : 0);
+      for (std::size_t s = 0; s < slot_names_.size(); ++s) {
+        shards.push_back(
+            {fmt::format("{}.{}", name, slot_names_[s]), parameter.shape(), begin, state.slots[s]});
+      }
+      if (state.master.defined()) {
+        shards.push_back({name + ".master", parameter.shape(), begin, state.master});
+      }
+      shards.push_back({name + ".step", {}, Elems(0), state.step});
+    }
+  }
+  return shards;
+}
+
+Bytes Optimizer::state_bytes() {
+  adopt_parts();
+  Bytes total;
+  const auto count = [&](const Tensor& tensor) {
+    if (tensor.defined()) total += bytes_of(Elems(tensor.numel()), tensor.dtype());
+  };
+  for (const auto& states : states_) {
+    for (const auto& state : states) {
+      count(state.master);
+      for (const auto& slot : state.slots) count(slot);
+    }
+  }
+  return total;
 }
 
 nn::StateMatch Optimizer::match_state_dict(const StateDict& given, const nn::LoadOptions& options) {

@@ -3,6 +3,8 @@
 // Parameters are given by name, so that state can be saved and found again under any order. A
 // parameter without a gradient is passed over, as in PyTorch, and keeps its own count of steps.
 // Half-precision parameters are updated through an f32 master copy that the optimizer keeps.
+// Of a parameter that ranks share out (tensor/part.h) only this rank's part has state and is
+// updated.
 // Parameters are contiguous leaves, f64, f32, f16 or bf16, else InvalidArgument by name.
 //
 // On CUDA a step is queued on the current stream and waits for nothing. Counts of steps and
@@ -16,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/checkpoint/shard.h"
 #include "tensor/nn/module.h"
 
 namespace weft::optim {
@@ -64,14 +67,19 @@ class Optimizer {
   // "<parameter>.exp_avg" and so on, "<parameter>.step"; shared with this optimizer. Learning rates
   // and other settings are not state: they belong to the run's configuration. State that was saved
   // under another precision loads too, after the model: masters go into parameters and come from
-  // them.
+  // them. Unsupported where ranks share out parameters: state_shards() has what this one holds.
   StateDict state_dict() const;
+  // The same as ranges of the whole tensors: those of parameters that ranks share out are this
+  // rank's parts. Shared with this optimizer, so that loading into it loads the optimizer.
+  checkpoint::ShardList state_shards();
+  // Of slots and masters, on this rank.
+  Bytes state_bytes();
   nn::LoadReport load_state_dict(const StateDict& given, const nn::LoadOptions& options = {});
   nn::StateMatch match_state_dict(const StateDict& given, const nn::LoadOptions& options = {});
 
  protected:
   struct State {
-    Tensor parameter;           // as the model sees it
+    Tensor parameter;           // as the model sees it, or this rank's part of it
     Tensor master;              // f32, of a half-precision parameter; else undefined
     std::vector<Tensor> slots;  // as slot_names(), of the master's type
     // i64 scalar where the parameter lies: updates so far. On CUDA one tensor for all parameters
@@ -103,6 +111,9 @@ class Optimizer {
     double held = 0.0;  // what `value` was last set to
   };
   using Updates = std::vector<std::vector<Update>>;  // as groups_
+  void adopt_parts();
+  void refuse_parts() const;
+  void tell_owners() const;
   void run(const Batch& batch);
   void step_on_cpu(const Updates& updates, double gradient_scale);
   void step_on_cuda(const Updates& updates, Device device, double gradient_scale,

@@ -376,11 +376,6 @@ void Ddp::finish_backward() {
   }
 }
 
-Ddp::NoSync::NoSync(Ddp& ddp) : ddp_(ddp), previous_(ddp.synchronises()) {
-  ddp_.set_synchronises(false);
-}
-Ddp::NoSync::~NoSync() { ddp_.set_synchronises(previous_); }
-
 bool Ddp::synchronises() const { return impl_->synchronises_; }
 void Ddp::set_synchronises(bool on) { impl_->synchronises_ = on; }
 

@@ -28,6 +28,7 @@
 #include "comm/communicator.h"
 #include "tensor/nn/state_dict.h"
 #include "tensor/parallel/comm_hook.h"
+#include "tensor/parallel/engine.h"
 #include "tensor/tensor.h"
 
 namespace weft::parallel {
@@ -45,53 +46,25 @@ struct DdpOptions {
   std::shared_ptr<CommHook> hook = nullptr;
 };
 
-struct DdpTimes {
-  // Sum over buckets, from launch to completion; zero where nobody waits for them (device_hook.h).
-  std::chrono::nanoseconds communication{0};
-  std::chrono::nanoseconds exposed{0};  // how long backward() waited for it after the last gradient
-};
+using DdpTimes = EngineTimes;
 
-class Ddp {
+class Ddp : public Engine {
  public:
   // Collective: checks that all ranks have the same parameters, then gives every rank rank 0's
   // values (parameters and buffers). The communicator must outlive this.
   Ddp(std::vector<NamedTensor> parameters, std::vector<NamedTensor> buffers,
       Communicator& communicator, DdpOptions options = {});
-  ~Ddp();
-  Ddp(const Ddp&) = delete;
-  Ddp& operator=(const Ddp&) = delete;
+  ~Ddp() override;
 
-  // loss.backward(), then waits until all gradients are averaged (or, inside no_sync, merely
-  // accumulated).
-  void backward(const Tensor& loss, const Tensor& gradient = {});
+  void backward(const Tensor& loss, const Tensor& gradient = {}) override;
+  void begin_backward() override;
+  void finish_backward() override;
+  void cancel_backward() override;
+  bool synchronises() const override;
+  void set_synchronises(bool on) override;
+  void broadcast_buffers() override;
+  DdpTimes last_times() const override;
 
-  // The halves of backward(), for losses that reach several Ddp models: begin all, run
-  // loss.backward(), finish all. A model that received no gradient at all in between is left alone
-  // by finish_backward(). If backward itself threw, cancel_backward().
-  void begin_backward();
-  void finish_backward();
-  void cancel_backward();
-
-  // While one is alive gradients only accumulate on this rank; the first backward after it reduces
-  // their sum.
-  class NoSync {
-   public:
-    explicit NoSync(Ddp& ddp);
-    ~NoSync();
-    NoSync(const NoSync&) = delete;
-    NoSync& operator=(const NoSync&) = delete;
-
-   private:
-    Ddp& ddp_;
-    bool previous_;
-  };
-  bool synchronises() const;
-  void set_synchronises(bool on);
-
-  // Gives every rank rank 0's buffers (running statistics, say).
-  void broadcast_buffers();
-
-  DdpTimes last_times() const;  // of the last finished backward
   int bucket_count() const;
   // Parameter names bucket by bucket, in launch order: for tests and `--verbose`.
   std::vector<std::vector<std::string>> bucket_layout() const;

@@ -104,8 +104,25 @@ TEST(FabricOptionsTest, NonsenseNamesTheChoices) {
   EXPECT_THAT(message_of<InvalidArgument>({}), HasSubstr("WEFT_NUM_NODES='two'"));
 }
 
+TEST(FabricOptionsTest, StrategiesSayTheStageOfZero) {
+  EXPECT_FALSE(resolve({.strategy = "ddp"}).zero.has_value());
+  EXPECT_EQ(resolve({.strategy = "deepspeed"}).zero->stage, 2);
+  EXPECT_EQ(resolve({.strategy = "deepspeed_stage_1"}).zero->stage, 1);
+  EXPECT_EQ(resolve({.strategy = "deepspeed_stage_2"}).zero->stage, 2);
+  EXPECT_EQ(resolve({.strategy = "deepspeed_stage_3"}).zero->stage, 3);
+  EXPECT_EQ(resolve({.strategy = "fsdp", .zero = {{.live_units = 4}}}).zero->live_units, 4);
+  const auto offloaded = resolve({.strategy = "deepspeed_offload"});
+  EXPECT_EQ(offloaded.zero->stage, 2);
+  ASSERT_EQ(offloaded.warnings.size(), 1u);
+  EXPECT_THAT(offloaded.warnings[0], HasSubstr("host memory already"));
+  EXPECT_THAT(message_of<InvalidArgument>({.strategy = "ddp", .zero = {{.live_units = 4}}}),
+              HasSubstr("strategy 'ddp'"));
+}
+
 TEST(FabricOptionsTest, WhatIsNotThereYetSaysSo) {
-  EXPECT_THAT(message_of<Unsupported>({.strategy = "fsdp"}), HasSubstr("'ddp'"));
+  EXPECT_THAT(message_of<Unsupported>({.strategy = "ddp_spawn"}), HasSubstr("'ddp'"));
+  EXPECT_THAT(message_of<Unsupported>({.strategy = "fsdp", .grad_compression = "bf16"}),
+              HasSubstr("grad_compression 'bf16'"));
   EXPECT_THAT(message_of<Unsupported>({.accelerator = "tpu"}), HasSubstr("accelerator='cpu'"));
 }
 

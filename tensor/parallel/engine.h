@@ -1,0 +1,60 @@
+// What trains a module on several ranks, whichever way the work and the memory are shared out: Ddp
+// and Zero.
+#pragma once
+
+#include <chrono>
+
+#include "tensor/tensor.h"
+
+namespace weft::parallel {
+
+struct EngineTimes {
+  // Sum over reductions, from launch to completion; zero where nobody waits for them
+  // (device_hook.h).
+  std::chrono::nanoseconds communication{0};
+  std::chrono::nanoseconds exposed{0};  // how long backward() waited for it after the last gradient
+};
+
+// Threading: one thread at a time, the same calls on every rank.
+class Engine {
+ public:
+  Engine() = default;
+  virtual ~Engine() = default;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // loss.backward(), then waits until all gradients are averaged (or, inside no_sync, merely
+  // accumulated).
+  virtual void backward(const Tensor& loss, const Tensor& gradient = {}) = 0;
+
+  // The halves of backward(), for losses that reach several models: begin all, run
+  // loss.backward(), finish all. A model that received no gradient at all in between is left alone
+  // by finish_backward(). If backward itself threw, cancel_backward().
+  virtual void begin_backward() = 0;
+  virtual void finish_backward() = 0;
+  virtual void cancel_backward() = 0;
+
+  virtual bool synchronises() const = 0;
+  virtual void set_synchronises(bool on) = 0;
+  // While one is alive gradients only accumulate on this rank; the first backward after it reduces
+  // their sum.
+  class NoSync {
+   public:
+    explicit NoSync(Engine& engine) : engine_(engine), previous_(engine.synchronises()) {
+      engine_.set_synchronises(false);
+    }
+    ~NoSync() { engine_.set_synchronises(previous_); }
+    NoSync(const NoSync&) = delete;
+    NoSync& operator=(const NoSync&) = delete;
+
+   private:
+    Engine& engine_;
+    bool previous_;
+  };
+
+  // Gives every rank rank 0's buffers (running statistics, say).
+  virtual void broadcast_buffers() = 0;
+  virtual EngineTimes last_times() const = 0;  // of the last finished backward
+};
+
+}  // namespace weft::parallel
