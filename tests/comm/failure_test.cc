@@ -165,9 +165,8 @@ struct Disagreement {
 };
 
 std::vector<Disagreement> disagreements() {
-  thread_local std::vector<float> mine(3000);
   const auto floats = [](std::size_t n) {
-    mine.resize(9000);
+    thread_local std::vector<float> mine(9000);
     return std::span<float>(mine).subspan(0, n);
   };
   return {
