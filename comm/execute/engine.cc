@@ -111,8 +111,7 @@ std::unique_ptr<Operation> Engine::run(std::unique_ptr<Operation> operation,
   if (!driving_) {
     drive_unlocked(lock, mine, mine, false);
   } else {
-    submitted_.push_back(mine);
-    attention_.store(true, std::memory_order_release);
+    submit(mine);
     mesh_->wake();
     while (!mine->done) {
       if (driving_) {
@@ -139,22 +138,23 @@ std::shared_ptr<Completion> Engine::start(std::unique_ptr<Operation> operation,
   enter(*operation);
   ensure_progress(lock, *operation);
   Operation* const mine = operation.release();  // finish() takes it back
+  const bool waits = driving_ || !submitted_.empty();
+  if (waits) submit(mine);
   if (driving_) {
-    submitted_.push_back(mine);
-    attention_.store(true, std::memory_order_release);
     mesh_->wake();
     return completion;
   }
   driving_ = true;
   lock.unlock();
-  attend();
-  if (failed()) {
+  if (waits) {
+    attend();
+  } else if (failed()) {
     running_.push_back(mine);
     fail_running();
   } else {
     issue(mine);
-    if (!stopped_) step();  // what can go at once goes without a thread hop
   }
+  if (!failed() && !stopped_) step();  // what can go at once goes without a thread hop
   lock.lock();
   leave_driving();
   return completion;
@@ -176,13 +176,20 @@ void Engine::ensure_progress(std::unique_lock<std::mutex>& lock, const Operation
   }
 }
 
-// Drives with the lock released; issues `first` before anything else is looked at.
+// With mutex_ held, as when it got its number.
+void Engine::submit(Operation* operation) {
+  submitted_.push_back(operation);
+  attention_.store(true, std::memory_order_release);
+}
+
+// Drives with the lock released. `first` has the latest number: what was submitted before the lock
+// is released goes before it, what is submitted from then on goes after.
 void Engine::drive_unlocked(std::unique_lock<std::mutex>& lock, const Operation* target,
                             Operation* first, bool background) {
   driving_ = true;
+  if (first != nullptr && !submitted_.empty()) submit(std::exchange(first, nullptr));
   lock.unlock();
   if (first != nullptr) {
-    if (attention_.load(std::memory_order_acquire)) attend();  // earlier ones first
     if (failed()) {
       running_.push_back(first);
       fail_running();

@@ -110,6 +110,7 @@ class Engine {
   // engine.cc: who drives, and submission.
   void enter(Operation& operation);
   void ensure_progress(std::unique_lock<std::mutex>& lock, const Operation& operation);
+  void submit(Operation* operation);
   void drive_unlocked(std::unique_lock<std::mutex>& lock, const Operation* target, Operation* first,
                       bool background);
   void leave_driving();
