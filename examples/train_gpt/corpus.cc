@@ -12,9 +12,17 @@ using namespace weft;  // NOLINT: an example reads better so
 
 constexpr std::int64_t kGpt2Vocabulary = 50257;
 
+// Token files do not say how large their vocabulary is.
+std::int64_t vocabulary_of(const data::Split& parts) {
+  const auto used = std::max(parts.train.used_vocabulary(), parts.validation.used_vocabulary());
+  // GPT-2's tokens, most likely: its own size, so that its checkpoints fit.
+  return used > kGpt2Vocabulary / 2 ? std::max(used, kGpt2Vocabulary) : used;
+}
+
 }  // namespace
 
-Corpus load_corpus(const Options& options, std::unique_ptr<data::Tokenizer> tokenizer) {
+Corpus load_corpus(const Options& options, std::unique_ptr<data::Tokenizer> tokenizer,
+                   std::optional<std::int64_t> vocab_size) {
   Corpus corpus;
   data::Split parts;
   if (options.tokenizer == "bin") {
@@ -24,11 +32,9 @@ Corpus load_corpus(const Options& options, std::unique_ptr<data::Tokenizer> toke
     } else {
       parts = {tokens, data::open_token_files(options.val_data)};
     }
-    // Token files do not say how large their vocabulary is.
-    corpus.vocab_size = std::max(parts.train.used_vocabulary(), parts.validation.used_vocabulary());
-    // GPT-2's tokens, most likely: its own size, so that its checkpoints fit.
-    if (corpus.vocab_size > kGpt2Vocabulary / 2)
-      corpus.vocab_size = std::max(corpus.vocab_size, kGpt2Vocabulary);
+    corpus.vocab_size = vocab_size ? *vocab_size : vocabulary_of(parts);
+    parts.train.require_vocabulary(corpus.vocab_size);
+    parts.validation.require_vocabulary(corpus.vocab_size);
     corpus.description = fmt::format("{} tokens of {}", tokens.size(), options.data);
   } else {
     const auto text = data::read_text(options.data);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "examples/train_gpt/options.h"
@@ -18,9 +19,11 @@ struct Corpus {
   std::string description;  // "1115394 tokens, 65 different, of input.txt"
 };
 
-// Reads --data. `tokenizer`, where given (a resumed run's), is used instead of making one. Errors
+// Reads --data. `tokenizer` and the model's `vocab_size`, where known (a resumed run's), are used
+// instead of the data's own; Mismatch where token files have a token that the model has not. Errors
 // name the file.
 Corpus load_corpus(const Options& options,
-                   std::unique_ptr<weft::data::Tokenizer> tokenizer = nullptr);
+                   std::unique_ptr<weft::data::Tokenizer> tokenizer = nullptr,
+                   std::optional<std::int64_t> vocab_size = {});
 
 }  // namespace train_gpt

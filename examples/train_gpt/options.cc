@@ -48,6 +48,11 @@ void declare_optimisation(CLI::App& app, Options& o) {
   add(app, "gradient_accumulation_steps", o.gradient_accumulation_steps, "Micro-batches a step")
       ->check(kPositive);
   add(app, "max_iters", o.max_iters, "Steps to train")->check(kNotNegative);
+  add(app, "order", o.order,
+      "Of the data: random places, or epoch: each window of block_size tokens once an epoch")
+      ->check(CLI::IsMember({"random", "epoch"}));
+  add(app, "max_epochs", o.max_epochs, "With --order epoch: stop after so many (0: --max_iters)")
+      ->check(kNotNegative);
   add(app, "lr_decay_iters", o.lr_decay_iters,
       "Step at which the rate reaches min_lr (-1: max_iters)");
   add(app, "warmup_iters", o.warmup_iters, "Steps of linear warm-up")->check(kNotNegative);
@@ -105,7 +110,7 @@ Options parse_options(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error) == 0 ? 0 : 2);
   }
-  for (const char* name : {"n_layer", "n_head", "n_embd", "block_size", "bias"}) {
+  for (const char* name : {"n_layer", "n_head", "n_embd", "block_size", "bias", "order"}) {
     if (app.count(std::string("--") + name) > 0) options.given.insert(name);
   }
   for (const double value :

@@ -22,6 +22,8 @@ struct Options {
   std::int64_t batch_size = 12;  // a rank and micro-batch
   std::int64_t gradient_accumulation_steps = 1;
   std::int64_t max_iters = 2000;
+  std::string order = "random";      // of windows: random, epoch
+  std::int64_t max_epochs = 0;       // epoch: to train, if max_iters does not end it first; 0: any
   std::int64_t lr_decay_iters = -1;  // -1: max_iters
   std::int64_t warmup_iters = 100;
   double learning_rate = 1e-3;
@@ -43,7 +45,8 @@ struct Options {
   std::int64_t sample_tokens = 300;
   double temperature = 0.8;
   std::uint64_t seed = 1337;
-  // Which of the model's options were typed: a checkpoint that says otherwise is an error then.
+  // Which of the model's options, and --order, were typed: a checkpoint that says otherwise is an
+  // error then.
   std::set<std::string> given;
   std::string devices;      // ranks, when started plainly
   std::string accelerator;  // likewise: cpu, cuda, auto

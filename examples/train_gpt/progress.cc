@@ -66,14 +66,16 @@ void Progress::open_log(std::int64_t first_iter) {
 void Progress::step(const StepReport& report) {
   if (!speaks_) return;
   if (json_.is_open()) {
-    json_ << nlohmann::json{{"iter", report.iter},
-                            {"loss", report.loss},
-                            {"lr", report.lr},
-                            {"tokens_per_s", report.tokens_per_s},
-                            {"step_ms", report.step_ms},
-                            {"comm_ms", report.comm_ms},
-                            {"exposed_comm_ms", report.exposed_comm_ms}}
-          << '\n';
+    nlohmann::json line = {{"iter", report.iter},
+                           {"loss", report.loss},
+                           {"lr", report.lr},
+                           {"sequences", report.sequences},
+                           {"tokens_per_s", report.tokens_per_s},
+                           {"step_ms", report.step_ms},
+                           {"comm_ms", report.comm_ms},
+                           {"exposed_comm_ms", report.exposed_comm_ms}};
+    if (report.epoch >= 0) line["epoch"] = report.epoch;
+    json_ << line << '\n';
     json_.flush();
     if (!json_)
       weft::fail<weft::IoError>("train_gpt: cannot write --log_json {}: disk full?",

@@ -12,6 +12,8 @@ namespace train_gpt {
 
 struct StepReport {
   std::int64_t iter = 0;
+  std::int64_t epoch = -1;     // -1: the data has none
+  std::int64_t sequences = 0;  // of all ranks
   double loss = 0;
   double lr = 0;
   double tokens_per_s = 0;

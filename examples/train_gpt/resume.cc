@@ -9,6 +9,7 @@
 
 #include "kernels/base/error.h"
 #include "tensor/checkpoint/training.h"
+#include "tensor/parallel/agree.h"
 #include "tensor/parallel/checkpoint.h"
 #include "tensor/random.h"
 
@@ -38,6 +39,7 @@ Settings describe(const Options& o, const Corpus& corpus) {
           {"block_size", std::to_string(o.model.block_size)},
           {"vocab_size", std::to_string(o.model.vocab_size)},
           {"bias", o.model.bias ? "1" : "0"},
+          {"order", o.order},
           {"tokenizer", corpus.tokenizer ? corpus.tokenizer->save() : ""}};
 }
 
@@ -64,6 +66,17 @@ void adopt(Options& options, const nn::GPTConfig& stored, const std::string& sou
   options.model.dropout = dropout;
 }
 
+// In which the checkpoint's run takes its data.
+void adopt_order(Options& options, const Settings& settings, const std::string& source) {
+  const auto found = settings.find("order");
+  const std::string stored = found == settings.end() ? "random" : found->second;
+  if (options.given.contains("order") && options.order != stored) {
+    fail<Mismatch>("--order {}: the run of {} takes its data in order '{}'. Leave the option out.",
+                   options.order, source, stored);
+  }
+  options.order = stored;
+}
+
 void open_resume(Options& options, Start& start) {
   start.kind = Start::Kind::resume;
   start.path = checkpoint::latest_training(options.out_dir);
@@ -76,6 +89,8 @@ void open_resume(Options& options, Start& start) {
   stored.block_size = number(settings, "block_size", source);
   stored.bias = number(settings, "bias", source) != 0;
   adopt(options, stored, source);
+  adopt_order(options, settings, source);
+  start.vocab_size = number(settings, "vocab_size", source);
   start.tokenizer = tokenizer_of(settings);
 }
 
@@ -88,7 +103,9 @@ void open_file(Options& options, Start& start) {
   const bool says_heads = file.metadata().contains("n_head");
   const auto heads =
       says_heads ? std::optional(number(file.metadata(), "n_head", file.source())) : std::nullopt;
-  adopt(options, nn::infer_gpt_config(start.weights, heads, file.source()), file.source());
+  const auto config = nn::infer_gpt_config(start.weights, heads, file.source());
+  start.vocab_size = config.vocab_size;
+  adopt(options, config, file.source());
 }
 
 }  // namespace
@@ -109,16 +126,11 @@ Start open_start(Options& options) {
 }
 
 std::unique_ptr<nn::GPT> build_model(const Options& options, const Start& start) {
-  if (start.kind == Start::Kind::file) {
-    const auto stored =
-        nn::infer_gpt_config(start.weights, options.model.n_head, start.path.string()).vocab_size;
-    if (stored != options.model.vocab_size) {
-      fail<Mismatch>(
-          "{}: its vocabulary has {} tokens, that of --data {} has {}. Train on data of the same "
-          "tokenizer "
-          "(--tokenizer bin for GPT-2's own).",
-          start.path.string(), stored, options.data, options.model.vocab_size);
-    }
+  if (start.vocab_size && *start.vocab_size != options.model.vocab_size) {
+    fail<Mismatch>(
+        "{}: its vocabulary has {} tokens, that of --data {} has {}. Train on data of the same "
+        "tokenizer (--tokenizer bin for GPT-2's own).",
+        start.path.string(), *start.vocab_size, options.data, options.model.vocab_size);
   }
   auto model = std::make_unique<nn::GPT>(options.model);
   if (start.kind == Start::Kind::file)
@@ -135,9 +147,12 @@ void check_writable(const std::filesystem::path& out_dir) {
   }
 }
 
-std::int64_t load_progress(const Start& start, nn::GPT& model, optim::Optimizer& optimizer,
-                           Fabric& fabric) {
-  const auto state = parallel::load_training(start.path, model, &optimizer, fabric.communicator());
+std::int64_t load_progress(const Start& start, const Progressing& run, Fabric& fabric) {
+  parallel::together(fabric.communicator(), [&] {
+    run.batches.restore(checkpoint::read_training_state(start.path), start.path.string());
+  });
+  const auto state =
+      parallel::load_training(start.path, run.model, &run.optimizer, fabric.communicator());
   checkpoint::restore(tensor::default_generator(), state, fabric.global_rank());
   if (fabric.grad_scaler() != nullptr && state.grad_scaler) {
     fabric.grad_scaler()->load_state(*state.grad_scaler, start.path.string());
@@ -146,14 +161,14 @@ std::int64_t load_progress(const Start& start, nn::GPT& model, optim::Optimizer&
 }
 
 std::filesystem::path save_progress(const Options& options, const Corpus& corpus,
-                                    const nn::GPT& model, const optim::Optimizer& optimizer,
-                                    Fabric& fabric, std::int64_t iter, double validation_loss) {
+                                    const Progressing& run, Fabric& fabric, std::int64_t iter,
+                                    double validation_loss) {
   checkpoint::TrainingState state;
   state.iteration = iter;
   state.best_loss = validation_loss;
   state.generator = tensor::default_generator();
   if (fabric.grad_scaler() != nullptr) state.grad_scaler = fabric.grad_scaler()->state();
-  state.data_seed = options.seed;
+  run.batches.save(state);
   state.settings = describe(options, corpus);
   checkpoint::SaveOptions save;
   save.keep = options.keep_last;
@@ -161,9 +176,9 @@ std::filesystem::path save_progress(const Options& options, const Corpus& corpus
                    {"tokenizer", state.settings["tokenizer"]}};
   const auto step = checkpoint::training_step(options.out_dir, iter);
   if (options.checkpoint == "sharded" || options.async_checkpoint) {
-    const auto parts = parallel::training_parts(parallel::replicated(model.state_dict()),
-                                                parallel::replicated(optimizer.state_dict()), state,
-                                                save.metadata);
+    const auto parts = parallel::training_parts(parallel::replicated(run.model.state_dict()),
+                                                parallel::replicated(run.optimizer.state_dict()),
+                                                state, save.metadata);
     fabric.save_sharded(step.string(), parts,
                         {.sharded = true,
                          .asynchronous = options.async_checkpoint,
@@ -171,7 +186,7 @@ std::filesystem::path save_progress(const Options& options, const Corpus& corpus
     return step;
   }
   fabric.on_rank_zero(
-      [&] { checkpoint::save_training(options.out_dir, model, &optimizer, state, save); });
+      [&] { checkpoint::save_training(options.out_dir, run.model, &run.optimizer, state, save); });
   return step;
 }
 

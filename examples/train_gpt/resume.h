@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
+#include "examples/train_gpt/batches.h"
 #include "examples/train_gpt/corpus.h"
 #include "examples/train_gpt/options.h"
 #include "launcher/fabric.h"
@@ -18,6 +20,7 @@ struct Start {
   Kind kind = Kind::scratch;
   std::filesystem::path path;                        // a step's directory, or a safetensors file
   std::unique_ptr<weft::data::Tokenizer> tokenizer;  // the one that run used, where it is known
+  std::optional<std::int64_t> vocab_size;            // the model's, where there is one
   weft::nn::StateDict weights;                       // of `file`
 };
 
@@ -29,15 +32,18 @@ std::unique_ptr<weft::nn::GPT> build_model(const Options& options, const Start& 
 
 // Makes the directory where it is missing. IoError now, rather than after hours of training.
 void check_writable(const std::filesystem::path& out_dir);
-// Gives the iteration to go on from.
-// Collective.
-std::int64_t load_progress(const Start& start, weft::nn::GPT& model,
-                           weft::optim::Optimizer& optimizer, weft::Fabric& fabric);
+// What training changes.
+struct Progressing {
+  weft::nn::GPT& model;
+  weft::optim::Optimizer& optimizer;
+  Batches& batches;
+};
+// Gives the iteration to go on from. Collective.
+std::int64_t load_progress(const Start& start, const Progressing& run, weft::Fabric& fabric);
 // As --checkpoint and --async_checkpoint say. Gives the checkpoint's path. Collective.
 std::filesystem::path save_progress(const Options& options, const Corpus& corpus,
-                                    const weft::nn::GPT& model,
-                                    const weft::optim::Optimizer& optimizer, weft::Fabric& fabric,
-                                    std::int64_t iter, double validation_loss);
+                                    const Progressing& run, weft::Fabric& fabric, std::int64_t iter,
+                                    double validation_loss);
 
 // What a sample starts with: a line break where there is one.
 std::int64_t first_token(const weft::data::Tokenizer& tokenizer);

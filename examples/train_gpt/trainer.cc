@@ -34,7 +34,8 @@ Trainer::Trainer(const Options& options, Fabric& fabric)
       fabric_(fabric),
       progress_(options_, fabric.is_global_zero()),
       start_(open_start(options_)),
-      corpus_(load_corpus(options_, std::move(start_.tokenizer))),
+      corpus_(load_corpus(options_, std::move(start_.tokenizer), start_.vocab_size)),
+      batches_(options_, *corpus_.train, fabric),
       schedule_(make_schedule(options)) {
   fabric_.seed_everything(options_.seed);
   options_.model.vocab_size = corpus_.vocab_size;
@@ -47,7 +48,7 @@ Trainer::Trainer(const Options& options, Fabric& fabric)
   fabric_.setup_optimizers(*optimizer_);
   fabric_.seed_everything(options_.seed, true);  // every rank drops out differently
   if (start_.kind == Start::Kind::resume) {
-    iter_ = load_progress(start_, *model_, *optimizer_, fabric_);
+    iter_ = load_progress(start_, progressing(), fabric_);
     progress_.line(fmt::format("resuming from {} at iteration {}", start_.path.string(), iter_));
   }
   fabric_.on_rank_zero([&] {
@@ -86,7 +87,7 @@ void Trainer::run() {
     validated_at = iter_;
   }
   memory_.emplace(*model_, *optimizer_, fabric_);
-  while (iter_ < options_.max_iters) {
+  while (iter_ < options_.max_iters && !batches_.is_over()) {
     const auto report = step();
     progress_.step(report);
     ++iter_;
@@ -103,18 +104,17 @@ void Trainer::run() {
 
 StepReport Trainer::step() {
   const auto start = Clock::now();
-  const auto micro_batches = options_.gradient_accumulation_steps;
+  const auto data = batches_.next(iter_);
   StepReport report;
   std::vector<Tensor> losses;  // read at the end: on a GPU reading one waits for it
   report.iter = iter_;
   report.lr = schedule_.at(iter_ - skipped_updates());
   optimizer_->set_learning_rate(report.lr);
-  for (std::int64_t micro = 0; micro < micro_batches; ++micro) {
-    const auto batch = on_device(corpus_.train->batch(
-        options_.batch_size, iter_ * micro_batches + micro, fabric_.global_rank()));
-    const auto accumulate = fabric_.no_backward_sync(*model_, micro + 1 < micro_batches);
+  for (std::int64_t micro = 0; micro < data.micro_batches; ++micro) {
+    const auto batch = on_device(batches_.load(data, micro));
+    const auto accumulate = fabric_.no_backward_sync(*model_, micro + 1 < data.micro_batches);
     auto loss = model_->forward(batch.inputs, batch.targets).loss;
-    if (micro_batches > 1) loss = loss * (1.0 / static_cast<double>(micro_batches));
+    if (batch.weight != 1.0) loss = loss * batch.weight;
     fabric_.backward(loss);
     losses.push_back(loss.detach());
   }
@@ -129,14 +129,15 @@ StepReport Trainer::step() {
   report.comm_ms = milliseconds(times.communication);
   report.exposed_comm_ms = milliseconds(times.exposed);
   report.step_ms = milliseconds(Clock::now() - start);
-  const auto tokens =
-      options_.batch_size * micro_batches * fabric_.world_size() * options_.model.block_size;
+  report.epoch = data.epoch;
+  report.sequences = data.sequences;
+  const auto tokens = data.sequences * options_.model.block_size;
   report.tokens_per_s = static_cast<double>(tokens) / report.step_ms * 1e3;
   return report;
 }
 
 data::Batch Trainer::on_device(const data::Batch& batch) const {
-  return {fabric_.to_device(batch.inputs), fabric_.to_device(batch.targets)};
+  return {fabric_.to_device(batch.inputs), fabric_.to_device(batch.targets), batch.weight};
 }
 
 // Updates that a loss scale gave up on: the schedule does not count them.
@@ -161,7 +162,7 @@ double Trainer::validate() {
 
 void Trainer::save(double validation_loss) {
   const auto path =
-      save_progress(options_, corpus_, *model_, *optimizer_, fabric_, iter_, validation_loss);
+      save_progress(options_, corpus_, progressing(), fabric_, iter_, validation_loss);
   progress_.line(
       fmt::format("{} {}", options_.async_checkpoint ? "saving" : "saved", path.string()));
 }

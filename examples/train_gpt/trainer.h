@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "examples/train_gpt/batches.h"
 #include "examples/train_gpt/corpus.h"
 #include "examples/train_gpt/memory.h"
 #include "examples/train_gpt/options.h"
@@ -28,6 +29,7 @@ class Trainer {
   StepReport step();
   weft::data::Batch on_device(const weft::data::Batch& batch) const;
   std::int64_t skipped_updates() const;
+  Progressing progressing() { return {*model_, *optimizer_, batches_}; }
   void sample();
 
   Options options_;
@@ -35,6 +37,7 @@ class Trainer {
   Progress progress_;
   Start start_;
   Corpus corpus_;
+  Batches batches_;
   std::unique_ptr<weft::nn::GPT> model_;
   std::unique_ptr<weft::optim::AdamW> optimizer_;
   weft::optim::CosineSchedule schedule_;

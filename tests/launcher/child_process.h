@@ -121,17 +121,14 @@ class ChildProcess {
     return true;
   }
 
-  // Reads until standard error holds `text`.
+  // Reads until standard output, or error, holds `text`.
+  bool wait_for_output(const std::string& text,
+                       std::chrono::milliseconds timeout = std::chrono::seconds(20)) {
+    return wait_for(text_[0], text, timeout);
+  }
   bool wait_for_error(const std::string& text,
                       std::chrono::milliseconds timeout = std::chrono::seconds(20)) {
-    const auto deadline = Clock::now() + timeout;
-    while (err().find(text) == std::string::npos) {
-      if (!read_some(deadline)) {
-        ADD_FAILURE() << "no '" << text << "'\nout: " << out() << "\nerr: " << err();
-        return false;
-      }
-    }
-    return true;
+    return wait_for(text_[1], text, timeout);
   }
 
   static std::vector<std::string> lines(const std::string& text) {
@@ -145,6 +142,18 @@ class ChildProcess {
   }
 
  private:
+  bool wait_for(const std::string& where, const std::string& text,
+                std::chrono::milliseconds timeout) {
+    const auto deadline = Clock::now() + timeout;
+    while (where.find(text) == std::string::npos) {
+      if (!read_some(deadline)) {
+        ADD_FAILURE() << "no '" << text << "'\nout: " << out() << "\nerr: " << err();
+        return false;
+      }
+    }
+    return true;
+  }
+
   bool read_some(Clock::time_point deadline) {
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
