@@ -169,7 +169,10 @@ struct TrafficCounters {
 // pages, zeroed. Use any part of it in calls on the communicator that made it; in other
 // communicators it is ordinary memory. It may outlive the communicator. Dropped memory stays with
 // the communicator until all ranks have dropped theirs and the next allocate_symmetric lets it go
-// (one of zero bytes will do). Movable; not thread-safe.
+// (one of zero bytes will do). Where a call fails because a process of the host does not answer in
+// the middle of it, what was allocated together gets pages that others do not have, with its
+// contents, before the call throws: what other threads write beside the call's buffer at that
+// moment may be lost. Movable; not thread-safe.
 class SymmetricMemory {
  public:
   SymmetricMemory() = default;
