@@ -8,6 +8,7 @@
 #include "tensor/autograd/node.h"
 #include "tensor/checkpoint/safetensors.h"
 #include "tensor/optim/clip.h"
+#include "tensor/parallel/agree.h"
 #include "tensor/parallel/async_checkpoint.h"
 #include "tensor/parallel/ddp.h"
 #include "tensor/parallel/zero.h"
@@ -69,11 +70,16 @@ struct Fabric::Impl {
   // A rank sees its own shares only, and all must step or none.
   void make_verdict_common() {
     if (!scaler) return;
-    scaler->set_verdict([this](bool here) {
-      std::int32_t anywhere = here ? 1 : 0;
-      membership->communicator.all_reduce(std::span(&anywhere, 1), ReduceOp::max);
-      return anywhere != 0;
-    });
+    auto& communicator = membership->communicator;
+    scaler->set_verdict(
+        [&communicator](bool here) {
+          std::int32_t anywhere = here ? 1 : 0;
+          communicator.all_reduce(std::span(&anywhere, 1), ReduceOp::max);
+          return anywhere != 0;
+        },
+        [&communicator](const std::vector<std::string>& here) {
+          return parallel::unite_texts(communicator, here);
+        });
   }
 
   launcher::Membership& joined(const char* method) {

@@ -9,9 +9,9 @@
 #include "kernels/optimizer.h"
 #include "tensor/autograd/node.h"
 #include "tensor/by_device.h"
-#include "tensor/part.h"
 #include "tensor/ops/basic.h"
 #include "tensor/optim/clip.h"
+#include "tensor/part.h"
 
 namespace weft::tensor::amp {
 namespace {
@@ -127,10 +127,10 @@ void GradScaler::unscale(optim::Optimizer& optimizer) {
   }
   record.carried = 1.0;
   record.unscaled = true;
-  if (here && state_.scale <= options_.minimum_scale) {
-    record.overflowed_names = overflowed_parameters(optimizer);
-  }
   record.overflowed = verdict_ ? verdict_(here) : here;
+  if (!record.overflowed || state_.scale > options_.minimum_scale) return;
+  record.overflowed_names = overflowed_parameters(optimizer);
+  if (names_) record.overflowed_names = names_(record.overflowed_names);
 }
 
 bool GradScaler::is_unscaled(const optim::Optimizer& optimizer) const {

@@ -84,7 +84,13 @@ class GradScaler {
 
   // Whether anybody's gradients overflowed, from whether this rank's did: called once an unscale().
   using Verdict = std::function<bool(bool overflowed_here)>;
-  void set_verdict(Verdict verdict) { verdict_ = std::move(verdict); }
+  // All ranks' names of parameters that did, from this rank's, for the error: called where the
+  // verdict is that some did, under the smallest scale.
+  using Names = std::function<std::vector<std::string>(const std::vector<std::string>& here)>;
+  void set_verdict(Verdict verdict, Names names = {}) {
+    verdict_ = std::move(verdict);
+    names_ = std::move(names);
+  }
 
   const GradScalerOptions& options() const { return options_; }
   const GradScalerState& state() const { return state_; }
@@ -98,7 +104,7 @@ class GradScaler {
     bool unscaled = false;
     bool admitted = false;
     bool overflowed = false;
-    std::vector<std::string> overflowed_names;  // of this rank; under the smallest scale only
+    std::vector<std::string> overflowed_names;  // under the smallest scale only
   };
   Record& record_of(optim::Optimizer& optimizer);
   [[noreturn]] void give_up(const std::vector<std::string>& names) const;
@@ -106,6 +112,7 @@ class GradScaler {
   GradScalerOptions options_;
   GradScalerState state_;
   Verdict verdict_;
+  Names names_;
   std::unordered_map<const optim::Optimizer*, Record> records_;
 };
 

@@ -306,8 +306,9 @@ void Optimizer::refuse_parts() const {
   }
 }
 
-checkpoint::ShardList Optimizer::state_shards() {
+checkpoint::ShardList Optimizer::state_shards(ShardUse use) {
   adopt_parts();
+  if (use == ShardUse::load) unshare_counts();
   checkpoint::ShardList shards;
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     for (std::size_t i = 0; i < states_[g].size(); ++i) {

@@ -26,6 +26,10 @@ namespace weft::optim {
 using nn::NamedTensor;
 using nn::StateDict;
 
+// What Optimizer::state_shards() are for. On CUDA, parameters share counts of steps, which loading
+// must tell apart.
+enum class ShardUse : std::uint8_t { save, load };
+
 struct ParameterGroup {
   std::vector<NamedTensor> parameters;
   double learning_rate = 1e-3;
@@ -70,8 +74,8 @@ class Optimizer {
   // them. Unsupported where ranks share out parameters: state_shards() has what this one holds.
   StateDict state_dict() const;
   // The same as ranges of the whole tensors: those of parameters that ranks share out are this
-  // rank's parts. Shared with this optimizer, so that loading into it loads the optimizer.
-  checkpoint::ShardList state_shards();
+  // rank's parts. Shared with this optimizer; those given for `load` are to be filled.
+  checkpoint::ShardList state_shards(ShardUse use = ShardUse::save);
   // Of slots and masters, on this rank.
   Bytes state_bytes();
   nn::LoadReport load_state_dict(const StateDict& given, const nn::LoadOptions& options = {});

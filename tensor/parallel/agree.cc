@@ -1,9 +1,11 @@
 #include "tensor/parallel/agree.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <numeric>
 #include <span>
+#include <sstream>
 
 namespace weft::parallel {
 namespace {
@@ -68,6 +70,18 @@ std::string scatter_texts(Communicator& communicator, const std::vector<std::str
                    '\0');
   communicator.scatter_v(bytes(all), bytes(mine), as_counts(sizes), root);
   return mine;
+}
+
+std::vector<std::string> unite_texts(Communicator& communicator,
+                                     const std::vector<std::string>& texts) {
+  std::string lines;
+  for (const auto& text : texts) lines += text + '\n';
+  std::istringstream all(broadcast_text(communicator, joined(gather_texts(communicator, lines))));
+  std::vector<std::string> united;
+  for (std::string line; std::getline(all, line);) {
+    if (std::find(united.begin(), united.end(), line) == united.end()) united.push_back(line);
+  }
+  return united;
 }
 
 void together(Communicator& communicator, const std::function<void()>& action) {

@@ -23,5 +23,8 @@ std::string scatter_texts(Communicator& communicator, const std::vector<std::str
                           int root = 0);
 // The root's. Collective.
 std::string broadcast_text(Communicator& communicator, std::string text, int root = 0);
+// All ranks' texts, each once, in the order of ranks. No text holds a line break. Collective.
+std::vector<std::string> unite_texts(Communicator& communicator,
+                                     const std::vector<std::string>& texts);
 
 }  // namespace weft::parallel

@@ -92,6 +92,7 @@ struct Ddp::Impl {
   void rebuild_in_ready_order();
   std::vector<Bucket> packed(std::span<const std::int32_t> order);
 
+  std::vector<NamedTensor> held_;  // trained, frozen, and buffers
   std::vector<std::string> names_;
   std::vector<Tensor> parameters_;
   std::vector<Tensor> buffers_;
@@ -132,6 +133,7 @@ Ddp::Impl::Impl(std::vector<NamedTensor> parameters, std::vector<NamedTensor> bu
     }
   }
   verify_same_tensors(all, communicator);
+  held_ = all;
   for (auto& [name, tensor] : parameters) {
     if (!tensor.requires_grad()) continue;  // frozen: broadcast below, never reduced
     names_.push_back(name);
@@ -311,21 +313,12 @@ Ddp::Ddp(std::vector<NamedTensor> parameters, std::vector<NamedTensor> buffers,
                                    std::move(options))) {}
 Ddp::~Ddp() = default;
 
-void Ddp::backward(const Tensor& loss, const Tensor& gradient) {
-  begin_backward();
-  try {
-    loss.backward(gradient);
-  } catch (...) {
-    cancel_backward();
-    throw;
-  }
+void Ddp::require_gradients() {
   auto& d = *impl_;
   const bool untouched = !d.alone() && d.synchronises_ && d.absent().size() == d.parameters_.size();
-  if (untouched && !d.options_.find_unused_parameters) {
-    d.in_backward_ = false;
-    d.refuse_absent(d.absent());
-  }
-  finish_backward();
+  if (!untouched || d.options_.find_unused_parameters) return;
+  d.in_backward_ = false;
+  d.refuse_absent(d.absent());
 }
 
 void Ddp::begin_backward() {
@@ -384,6 +377,19 @@ void Ddp::broadcast_buffers() {
 }
 
 DdpTimes Ddp::last_times() const { return impl_->times_; }
+
+checkpoint::ShardList Ddp::parameter_shards() const {
+  checkpoint::ShardList shards;
+  for (const auto& [name, tensor] : impl_->held_) {
+    shards.push_back({name, tensor.shape(), Elems(0), tensor.detach()});
+  }
+  return shards;
+}
+
+void Ddp::parameters_changed() {
+  for (const auto& entry : impl_->held_) entry.tensor.storage()->mark_written();
+}
+
 int Ddp::bucket_count() const { return static_cast<int>(impl_->buckets_.size()); }
 
 std::vector<std::vector<std::string>> Ddp::bucket_layout() const {

@@ -56,7 +56,6 @@ class Ddp : public Engine {
       Communicator& communicator, DdpOptions options = {});
   ~Ddp() override;
 
-  void backward(const Tensor& loss, const Tensor& gradient = {}) override;
   void begin_backward() override;
   void finish_backward() override;
   void cancel_backward() override;
@@ -64,6 +63,8 @@ class Ddp : public Engine {
   void set_synchronises(bool on) override;
   void broadcast_buffers() override;
   DdpTimes last_times() const override;
+  checkpoint::ShardList parameter_shards() const override;  // all of it, on every rank
+  void parameters_changed() override;
 
   int bucket_count() const;
   // Parameter names bucket by bucket, in launch order: for tests and `--verbose`.
@@ -72,6 +73,7 @@ class Ddp : public Engine {
   struct Impl;
 
  private:
+  void require_gradients() override;
   std::unique_ptr<Impl> impl_;
 };
 

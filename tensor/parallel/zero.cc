@@ -276,24 +276,16 @@ Zero::Zero(nn::Module& module, Communicator& communicator, ZeroOptions options)
 }
 Zero::~Zero() = default;
 
-void Zero::backward(const Tensor& loss, const Tensor& gradient) {
-  begin_backward();
-  try {
-    loss.backward(gradient);
-  } catch (...) {
-    cancel_backward();
-    throw;
-  }
+void Zero::require_gradients() {
   auto& z = *impl_;
   const auto untouched = [](const Impl::Unit& unit) {
     return unit.pending == unit.layout.parameters.size();
   };
-  if (!z.alone() && z.synchronises_ && std::all_of(z.units_.begin(), z.units_.end(), untouched)) {
-    z.release_all();
-    z.in_backward_ = false;
-    z.refuse_absent();
-  }
-  finish_backward();
+  if (z.alone() || !z.synchronises_ || !std::all_of(z.units_.begin(), z.units_.end(), untouched))
+    return;
+  z.release_all();
+  z.in_backward_ = false;
+  z.refuse_absent();
 }
 
 void Zero::begin_backward() {
@@ -318,25 +310,13 @@ void Zero::begin_backward() {
 }
 
 void Zero::finish_backward() {
-  auto& z = *impl_;
-  if (z.alone()) {
-    z.in_backward_ = false;
-    return;
-  }
-  z.release_all();
-  z.in_backward_ = false;
-  if (z.synchronises_) z.finish_gradients();
+  impl_->end_backward();
+  if (!impl_->alone() && impl_->synchronises_) impl_->finish_gradients();
 }
 
 void Zero::cancel_backward() {
-  auto& z = *impl_;
-  if (z.alone()) {
-    z.in_backward_ = false;
-    return;
-  }
-  z.release_all();
-  z.in_backward_ = false;
-  z.drop_gradients();
+  impl_->end_backward();
+  if (!impl_->alone()) impl_->drop_gradients();
 }
 
 bool Zero::synchronises() const { return impl_->synchronises_; }
@@ -377,7 +357,11 @@ checkpoint::ShardList Zero::parameter_shards() const {
   return shards;
 }
 
-void Zero::parameters_changed() { impl_->updated(); }
+void Zero::parameters_changed() {
+  for (const auto& entry : impl_->parameters_) entry.tensor.storage()->mark_written();
+  for (const auto& entry : impl_->whole_) entry.tensor.storage()->mark_written();
+  impl_->updated();
+}
 
 ZeroBytes Zero::bytes() const {
   const auto& z = *impl_;

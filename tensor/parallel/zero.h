@@ -75,7 +75,6 @@ class Zero : public Engine {
   Zero(nn::Module& module, Communicator& communicator, ZeroOptions options = {});
   ~Zero() override;
 
-  void backward(const Tensor& loss, const Tensor& gradient = {}) override;
   void begin_backward() override;
   void finish_backward() override;
   void cancel_backward() override;
@@ -105,10 +104,9 @@ class Zero : public Engine {
     bool write_back_;
   };
 
-  // What this rank holds of the module, for checkpoints; shared with it. After parameters were
-  // loaded into them: parameters_changed(). Collective.
-  checkpoint::ShardList parameter_shards() const;
-  void parameters_changed();
+  // This rank's shares; what is not shared out, whole.
+  checkpoint::ShardList parameter_shards() const override;
+  void parameters_changed() override;
 
   ZeroBytes bytes() const;
   // Names, unit by unit; the module's own first.
@@ -117,6 +115,7 @@ class Zero : public Engine {
   class Impl;
 
  private:
+  void require_gradients() override;
   std::shared_ptr<Impl> impl_;
 };
 

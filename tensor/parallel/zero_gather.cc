@@ -148,6 +148,11 @@ void Zero::Impl::enter_backward(int index) {
   if (synchronises_) bind_gradients(index);
 }
 
+void Zero::Impl::end_backward() noexcept {
+  if (!alone()) release_all();
+  in_backward_ = false;
+}
+
 void Zero::Impl::all_gather_parameters() {
   std::vector<Work> works;
   for (auto& unit : units_) {

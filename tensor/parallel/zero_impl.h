@@ -57,6 +57,7 @@ class Zero::Impl final : public tensor::PartOwner, public std::enable_shared_fro
 
   bool alone() const { return communicator_.size() == 1; }
   void updated() override;
+  void end_backward() noexcept;
 
   // --- zero_gather.cc; they do nothing to values in stages 1 and 2
   void begin_forward(int unit);
