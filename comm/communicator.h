@@ -12,9 +12,9 @@
 //
 // Errors: bad arguments throw InvalidArgument before anything is sent. A rank that calls something
 // else than the others gets Mismatch, and so do they: in that call, or, where it needs nothing from
-// those who differ (a broadcast of which each takes itself for the root), in the next one. After any
-// other failure (PeerLost, Corrupt, Timeout...) the communicator is broken: every pending and later
-// call on every rank throws the same root cause.
+// those who differ (a broadcast of which each takes itself for the root), in the next one. After
+// any other failure (PeerLost, Corrupt, Timeout...) the communicator is broken: every pending and
+// later call on every rank throws the same root cause.
 #pragma once
 
 #include <chrono>
