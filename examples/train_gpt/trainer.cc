@@ -8,6 +8,7 @@
 #include "kernels/base/thread_pool.h"
 #include "tensor/autograd/node.h"
 #include "tensor/ops/basic.h"
+#include "tensor/parallel/zero.h"
 #include "tensor/random.h"
 
 namespace train_gpt {
@@ -168,7 +169,10 @@ void Trainer::save(double validation_loss) {
 }
 
 void Trainer::sample() {
-  if (!fabric_.is_global_zero() || options_.sample_tokens == 0) return;
+  if (options_.sample_tokens == 0) return;
+  std::optional<parallel::Zero::Gathered> whole;  // by all ranks: one writes alone
+  if (auto* zero = fabric_.zero(*model_)) whole.emplace(*zero);
+  if (!fabric_.is_global_zero()) return;
   const NoGrad no_grad;
   std::vector<std::int64_t> prompt{0};
   if (corpus_.tokenizer) prompt = {first_token(*corpus_.tokenizer)};

@@ -53,12 +53,14 @@ std::int64_t total_of(const MemoryPlanInput& input) {
 // A part of `count`, as the largest rank holds it.
 std::int64_t share(std::int64_t count, int ranks) { return (count + ranks - 1) / ranks; }
 
+constexpr int kGradientUnits = 2;  // Zero's
+
 // The first unit, and as many of the largest others as are whole at a time.
-std::int64_t live_parameters(const MemoryPlanInput& input) {
+std::int64_t live_elements(const MemoryPlanInput& input, int live_units) {
   auto others = std::vector(input.units.begin() + 1, input.units.end());
   std::sort(others.begin(), others.end(), std::greater<>());
-  if (others.size() > static_cast<std::size_t>(input.live_units)) {
-    others.resize(static_cast<std::size_t>(input.live_units));
+  if (others.size() > static_cast<std::size_t>(live_units)) {
+    others.resize(static_cast<std::size_t>(live_units));
   }
   return std::accumulate(others.begin(), others.end(), input.units.front()).value;
 }
@@ -112,12 +114,12 @@ MemoryUse plan_memory(const Strategy& strategy, const MemoryPlanInput& input) {
   use.parameters = Bytes(held(Sharding::parameters) * costs.parameter);
   use.gradients = Bytes(held(Sharding::gradients) * costs.gradient);
   use.optimizer = Bytes(held(Sharding::optimizer) * costs.optimizer);
-  const auto live = live_parameters(input);
   if (input.ranks > 1 && strategy.sharding >= Sharding::gradients) {
-    use.gathered += Bytes(live * costs.gradient);
+    use.gathered += Bytes(live_elements(input, kGradientUnits) * costs.gradient);
+    if (input.accumulates) use.gathered += Bytes(total * costs.gradient);
   }
   if (input.ranks > 1 && strategy.sharding >= Sharding::parameters) {
-    use.gathered += Bytes(live * costs.parameter);
+    use.gathered += Bytes(live_elements(input, input.live_units) * costs.parameter);
   }
   use.activations = input.activations;
   if (strategy.offload) {

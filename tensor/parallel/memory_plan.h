@@ -43,7 +43,8 @@ ParameterCosts adam_costs(amp::Precision precision);
 
 struct MemoryPlanInput {
   // Parameters of each unit: first what belongs to none and stays gathered, then those of which
-  // `live_units` are whole at a time.
+  // `live_units` are whole at a time. Of their gradients two units are: one that fills, one that is
+  // on its way.
   std::vector<Elems> units;
   int live_units = 2;
   Bytes activations;  // of a step beside gradients (nn::gpt_step_memory, for one)
@@ -52,6 +53,9 @@ struct MemoryPlanInput {
   Bytes step_alone;
   amp::Precision precision = amp::Precision::true_32;
   int ranks = 1;
+  // Gradients of several micro-batches add up on each rank before they are shared out: whole,
+  // whatever the strategy.
+  bool accumulates = false;
 };
 // InvalidArgument where there are no units, ranks or live units, or sizes leave 64 bits.
 MemoryUse plan_memory(const Strategy& strategy, const MemoryPlanInput& input);

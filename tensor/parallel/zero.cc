@@ -387,8 +387,9 @@ ZeroBytes Zero::bytes() const {
       continue;
     }
     for (const auto& entry : unit.layout.parameters)
-      bytes.gradients += bytes_in(entry.tensor.grad());
+      bytes.accumulated += bytes_in(entry.tensor.grad());
   }
+  bytes.accumulated_peak = std::max(z.accumulated_peak_, bytes.accumulated);
   bytes.gathered_peak = z.gathered_peak_;
   bytes.in_flight_peak = z.in_flight_peak_;
   bytes.reserved = z.arena_.size() - bytes.parameters - bytes.gradients;

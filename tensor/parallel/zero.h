@@ -58,8 +58,10 @@ struct ZeroOptions {
 
 // What this rank holds, as counted.
 struct ZeroBytes {
-  Bytes parameters;     // stages 1 and 2: whole; 3: shares
-  Bytes gradients;      // between steps; stage 1: whole; else shares. Also what NoSync accumulated
+  Bytes parameters;   // stages 1 and 2: whole; 3: shares
+  Bytes gradients;    // between steps; stage 1: whole; else shares
+  Bytes accumulated;  // whole ones that NoSync has added up, now (stages 2 and 3)
+  Bytes accumulated_peak;
   Bytes replicated;     // frozen parameters and buffers
   Bytes gathered;       // whole units of parameters, now (stage 3)
   Bytes gathered_peak;  // the most at a time since the start

@@ -43,6 +43,21 @@ void Zero::Impl::begin_gradients() {
     unit.launched = false;
   }
   carry_averages();
+  note_accumulated();
+}
+
+// What earlier backwards under NoSync left whole.
+void Zero::Impl::note_accumulated() {
+  if (options_.stage == 1) return;
+  Bytes held;
+  for (const auto& unit : units_) {
+    for (const auto& [name, parameter] : unit.layout.parameters) {
+      if (const auto gradient = parameter.grad(); gradient.defined() && !unit.gradients.defined()) {
+        held += bytes_of(Elems(gradient.numel()), gradient.dtype());
+      }
+    }
+  }
+  accumulated_peak_ = std::max(accumulated_peak_, held);
 }
 
 void Zero::Impl::on_ready(int index, std::size_t parameter) {

@@ -76,6 +76,7 @@ class Zero::Impl final : public tensor::PartOwner, public std::enable_shared_fro
   void finish_gradients();
   void drop_gradients() noexcept;
   void carry_averages();
+  void note_accumulated();
   std::vector<Tensor> parts() const;
   std::vector<kernels::FlatTensor> flat_gradients() const;
 
@@ -148,7 +149,7 @@ class Zero::Impl final : public tensor::PartOwner, public std::enable_shared_fro
   int last_forward_ = Slots::kNone, last_backward_ = Slots::kNone;
   int first_forward_ = Slots::kNone, first_backward_ = Slots::kNone;
   EngineTimes times_;
-  Bytes gathered_peak_, in_flight_peak_;
+  Bytes gathered_peak_, in_flight_peak_, accumulated_peak_;
 };
 
 }  // namespace weft::parallel

@@ -56,8 +56,22 @@ TEST(MemoryPlanTest, LiveUnitsAreWholeAndTheRestIsNot) {
   EXPECT_EQ(plan("fsdp", 1).gathered, Bytes(0)) << "nothing to gather on one rank";
   auto in = input(4);
   in.live_units = 100;
-  EXPECT_EQ(plan_memory(*parse_strategy("fsdp"), in).gathered.value, kP * 8);
+  EXPECT_EQ(plan_memory(*parse_strategy("fsdp"), in).gathered.value,
+            kP * 4 + (kRoot + 2 * kBlock) * 4)
+      << "all parameters, gradients of two blocks";
   EXPECT_EQ(three.peak, three.state() + three.gathered + Bytes(777));
+}
+
+TEST(MemoryPlanTest, WhatMicroBatchesAddUpIsWhole) {
+  auto in = input(4);
+  in.accumulates = true;
+  const auto more = [&](const char* name) {
+    return plan_memory(*parse_strategy(name), in).peak - plan(name, 4).peak;
+  };
+  EXPECT_EQ(more("ddp"), Bytes(0));
+  EXPECT_EQ(more("deepspeed_stage_1"), Bytes(0));
+  EXPECT_EQ(more("deepspeed_stage_2").value, 4 * kP);
+  EXPECT_EQ(more("fsdp").value, 4 * kP);
 }
 
 TEST(MemoryPlanTest, OnOneRankGradientsComeAndGo) {

@@ -131,33 +131,6 @@ TEST_P(ZeroStages, TrafficOfAStepIsTwoOrThreeTimesTheParameters) {
   });
 }
 
-TEST_P(ZeroStages, BytesAreSharedOutAsTheStageSays) {
-  for (const int world : {2, 4}) {
-    run_world(world, [&](Communicator& comm) {
-      auto config = tiny_gpt();
-      config.n_embd = 64;
-      config.vocab_size = 500;
-      nn::GPT model(config);
-      const auto count = static_cast<double>(model.parameter_count());
-      Zero zero(model, comm, {.stage = GetParam()});
-      optim::AdamW optimizer(optim::decay_groups(model.named_parameters(), 1e-3, 0.1));
-      backward_of_step({}, model, zero, comm, 0);
-      optimizer.step();
-      const auto bytes = zero.bytes();
-      const auto state = static_cast<double>(bytes.parameters.value + bytes.gradients.value);
-      double optimizer_bytes = static_cast<double>(optimizer.state_bytes().value);
-      comm.all_reduce(std::span(&optimizer_bytes, 1), ReduceOp::max);
-      const double whole = GetParam() == 1 ? 8 : GetParam() == 2 ? 4 : 0;
-      const double expected = whole * count + (16 - whole) * count / comm.size();
-      EXPECT_NEAR(state + optimizer_bytes, expected, 0.1 * expected);
-      EXPECT_EQ(bytes.gathered.value, 0);
-      EXPECT_EQ(bytes.in_flight.value, 0);
-      EXPECT_EQ(bytes.gathered_peak.value > 0, GetParam() == 3);
-      EXPECT_LE(bytes.gathered_peak + bytes.in_flight_peak, bytes.reserved);
-    });
-  }
-}
-
 // The module's own unit, and two more at a time.
 TEST(ZeroTest, NoMoreUnitsLiveThanAreAllowed) {
   run_world(2, [](Communicator& comm) {
