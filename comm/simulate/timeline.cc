@@ -85,7 +85,9 @@ void Timeline::add(Kind kind, std::int32_t rank, std::int32_t peer, std::int32_t
 }
 
 void Timeline::write(const std::string& path, const std::string& title) const {
-  constexpr int kCore = 0;
+  // Not 0: Perfetto takes thread 0 of a process for its first one, whose id is the process's, and
+  // would show what the core does on the track of a link.
+  constexpr int kCore = 1;
   File file(path);
   file.write(
       fmt::format("{{\"displayTimeUnit\":\"ns\",\"otherData\":{{\"title\":{},"
@@ -101,7 +103,7 @@ void Timeline::write(const std::string& path, const std::string& title) const {
   };
   const auto name_rank = [&](std::int32_t rank) {
     if (!threads.try_emplace(rank, kCore).second) return;
-    event(meta("process_name", rank, 0, fmt::format("rank {}", rank)));
+    event(meta("process_name", rank, kCore, fmt::format("rank {}", rank)));
     event(meta("thread_name", rank, kCore, "core"));
   };
   for (const Slice& slice : slices_) {

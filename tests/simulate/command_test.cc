@@ -68,6 +68,7 @@ TEST(SimulateCommand, TheTimelineIsATraceWithoutOverlaps) {
   std::set<std::string> kinds;
   for (const json& event : trace.at("traceEvents")) {
     const std::pair<int, int> track{event.at("pid"), event.at("tid")};
+    EXPECT_GT(track.second, 0) << "Perfetto takes thread 0 for the process's first: " << event;
     if (event.at("ph") == "M") {
       if (event.at("name") == "thread_name") names[track] = event.at("args").at("name");
       continue;
