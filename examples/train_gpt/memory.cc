@@ -26,7 +26,8 @@ MemoryUse predict_memory(const Options& options, const nn::GPT& model, const Fab
   input.accumulates = options.gradient_accumulation_steps > 1;
   const nn::StepShape step{options.batch_size, options.model.block_size,
                            options.gradient_accumulation_steps > 1};
-  input.activations = nn::gpt_step_memory(model.config(), step, input.precision);
+  input.activations =
+      nn::gpt_step_memory(model.config(), step, parallel::held_precision(strategy.value(), input));
   input.step_alone =
       nn::gpt_step_memory(model.config(), step, input.precision, nn::GradientMemory::asked_for);
   return parallel::plan_memory(strategy.value(), input);
@@ -59,6 +60,7 @@ MemoryUse MemoryWatch::use() const {
   if (const auto* zero = fabric_.zero(model_); zero != nullptr && fabric_.world_size() > 1) {
     const auto bytes = zero->bytes();  // what lies in symmetric memory is not the allocator's
     use.parameters = bytes.parameters + bytes.replicated;
+    use.optimizer += bytes.masters;
     use.gathered = bytes.reserved + bytes.accumulated_peak;
     use.peak += bytes.parameters + bytes.gradients + bytes.reserved;
   } else {

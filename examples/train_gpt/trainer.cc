@@ -7,6 +7,7 @@
 #include "examples/train_gpt/resume.h"
 #include "kernels/base/thread_pool.h"
 #include "tensor/autograd/node.h"
+#include "tensor/nn/deferred_init.h"
 #include "tensor/ops/basic.h"
 #include "tensor/parallel/zero.h"
 #include "tensor/random.h"
@@ -40,7 +41,11 @@ Trainer::Trainer(const Options& options, Fabric& fabric)
       schedule_(make_schedule(options)) {
   fabric_.seed_everything(options_.seed);
   options_.model.vocab_size = corpus_.vocab_size;
-  model_ = build_model(options_, start_);
+  {
+    std::optional<nn::DeferredInit> deferred;  // ranks that share it out make their shares alone
+    if (fabric_.settings().zero && start_.kind != Start::Kind::file) deferred.emplace();
+    model_ = build_model(options_, start_);
+  }
   fabric_.setup(*model_);
   optimizer_ = std::make_unique<optim::AdamW>(
       optim::decay_groups(model_->named_parameters(), options_.learning_rate,

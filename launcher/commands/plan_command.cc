@@ -85,7 +85,8 @@ Outcome work_out(const PlanOptions& o) {
                              o.gradient_accumulation_steps > 1};
     const auto& shape = outcome.model.shape;
     const auto precision = outcome.input.precision;
-    outcome.input.activations = nn::gpt_step_memory(shape, step, precision);
+    outcome.input.activations =
+        nn::gpt_step_memory(shape, step, parallel::held_precision(outcome.strategy, outcome.input));
     outcome.input.step_alone =
         nn::gpt_step_memory(shape, step, precision, nn::GradientMemory::asked_for);
   }

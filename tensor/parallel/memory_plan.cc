@@ -105,14 +105,28 @@ ParameterCosts adam_costs(amp::Precision precision) {
   return {bytes, bytes, 3 * size_of(DType::f32).value};
 }
 
+amp::Precision held_precision(const Strategy& strategy, const MemoryPlanInput& input) {
+  if (strategy.sharding == Sharding::none || input.ranks == 1) return input.precision;
+  if (input.precision == amp::Precision::mixed_16) return amp::Precision::true_16;
+  if (input.precision == amp::Precision::mixed_bf16) return amp::Precision::true_bf16;
+  return input.precision;
+}
+
 MemoryUse plan_memory(const Strategy& strategy, const MemoryPlanInput& input) {
   const auto total = total_of(input);
-  const auto costs = adam_costs(input.precision);
+  const auto precision = held_precision(strategy, input);
+  const auto costs = adam_costs(precision);
   const auto part = share(total, input.ranks);
   const auto held = [&](Sharding from) { return strategy.sharding >= from ? part : total; };
   MemoryUse use;
   use.parameters = Bytes(held(Sharding::parameters) * costs.parameter);
   use.gradients = Bytes(held(Sharding::gradients) * costs.gradient);
+  if (precision != input.precision && input.precision == amp::Precision::mixed_16) {
+    const auto average = size_of(DType::f32).value;
+    use.gradients =
+        Bytes(strategy.sharding == Sharding::optimizer ? total * costs.gradient + part * average
+                                                       : part * average);
+  }
   use.optimizer = Bytes(held(Sharding::optimizer) * costs.optimizer);
   if (input.ranks > 1 && strategy.sharding >= Sharding::gradients) {
     use.gathered += Bytes(live_elements(input, kGradientUnits) * costs.gradient);
@@ -141,7 +155,7 @@ std::vector<PlannedCollective> plan_collectives(const Strategy& strategy,
                                                 const MemoryPlanInput& input) {
   const auto total = total_of(input);
   if (input.ranks == 1) return {};
-  const auto costs = adam_costs(input.precision);
+  const auto costs = adam_costs(held_precision(strategy, input));
   Counted counted;
   if (strategy.sharding == Sharding::none) {
     count_buckets(counted, total * costs.gradient);
@@ -164,7 +178,7 @@ std::vector<PlannedCollective> plan_collectives(const Strategy& strategy,
 Traffic plan_traffic(const Strategy& strategy, const MemoryPlanInput& input) {
   const auto total = total_of(input);
   if (input.ranks == 1) return {Elems(0), Bytes(0)};
-  const auto costs = adam_costs(input.precision);
+  const auto costs = adam_costs(held_precision(strategy, input));
   const std::int64_t gathers = strategy.sharding == Sharding::parameters ? 2 : 1;
   const auto bytes = total * costs.gradient + gathers * total * costs.parameter;
   return {Elems((1 + gathers) * total), Bytes(bytes / input.ranks * (input.ranks - 1))};

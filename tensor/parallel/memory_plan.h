@@ -30,9 +30,10 @@ const std::vector<std::string>& strategy_names();
 
 // Bytes a parameter, with Adam.
 //                          parameter  gradient  optimizer (moments; master of halves)
-//   32-true, *-mixed           4         4         8
+//   32-true, *-mixed (ddp)     4         4         8
 //   64-true                    8         8        16
 //   16-true, bf16-true         2         2        12
+//   *-mixed under ZeRO         2         2        12     averages of f16 gradients 4
 struct ParameterCosts {
   std::int64_t parameter = 4;
   std::int64_t gradient = 4;
@@ -57,6 +58,9 @@ struct MemoryPlanInput {
   // whatever the strategy.
   bool accumulates = false;
 };
+// What a step computes in: where ranks share out state, the mixed precisions keep parameters and
+// gradients as the true halves do, and the shares that are updated in f32.
+amp::Precision held_precision(const Strategy& strategy, const MemoryPlanInput& input);
 // InvalidArgument where there are no units, ranks or live units, or sizes leave 64 bits.
 MemoryUse plan_memory(const Strategy& strategy, const MemoryPlanInput& input);
 
