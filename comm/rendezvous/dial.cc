@@ -63,23 +63,29 @@ std::vector<Tcp::endpoint> resolve(const std::string& host, std::uint16_t port,
   asio::error_code error;
   const auto literal = asio::ip::make_address(host, error);
   if (!error) return {Tcp::endpoint(literal, port)};
-  std::packaged_task<std::vector<Tcp::endpoint>()> look_up([host, port] {
+  struct Answer {
+    asio::error_code error;
+    std::vector<Tcp::endpoint> found;
+  };
+  std::packaged_task<Answer()> look_up([host, port] {
     asio::io_context io;
     Tcp::resolver resolver(io);
-    asio::error_code failed;
-    std::vector<Tcp::endpoint> found;
-    for (const auto& entry : resolver.resolve(host, std::to_string(port), failed)) {
-      found.push_back(entry.endpoint());
+    Answer answer;
+    for (const auto& entry : resolver.resolve(host, std::to_string(port), answer.error)) {
+      answer.found.push_back(entry.endpoint());
     }
-    if (failed) throw TryAgain{fmt::format("'{}' has no address: {}", host, failed.message())};
-    return found;
+    return answer;
   });
-  auto answer = look_up.get_future();
+  auto future = look_up.get_future();
   quiet_thread(std::move(look_up)).detach();
-  if (answer.wait_until(deadline) != std::future_status::ready) {
+  if (future.wait_until(deadline) != std::future_status::ready) {
     throw TryAgain{fmt::format("looking up '{}' takes too long", host)};
   }
-  return answer.get();
+  auto answer = future.get();
+  if (answer.error) {
+    throw TryAgain{fmt::format("'{}' has no address: {}", host, answer.error.message())};
+  }
+  return std::move(answer.found);
 }
 
 class Attempt {

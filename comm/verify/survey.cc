@@ -217,7 +217,8 @@ class Survey {
 std::vector<int> survey_sizes(const SurveySubject& subject, Collective collective,
                               const SurveyOptions& options) {
   // Powers of two, their neighbours, and some with odd factors.
-  static constexpr int kSome[] = {65, 96, 127, 128, 129, 192, 255, 256, 257, 384, 511, 512};
+  static constexpr int kSome[] = {65,  96,  127, 128, 129, 192,  255, 256,
+                                  257, 384, 511, 512, 768, 1023, 1024};
   std::vector<int> sizes;
   const int every = std::min(kEverySize, options.world_size_max);
   for (int n = options.world_size_min; n <= every; ++n) sizes.push_back(n);

@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "tests/comm/process.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/soon.h"
 
 namespace weft::comm {
@@ -89,9 +90,7 @@ TEST_P(Processes, AnAbortIsNotHiddenByTheExitThatFollows) {
 class Starved : public Processes {
  protected:
   void SetUp() override {
-#ifdef __SANITIZE_ADDRESS__
-    GTEST_SKIP() << "AddressSanitizer's allocator ends the process where memory is out";
-#endif
+    if (tests::kSanitized) GTEST_SKIP() << "a sanitizer ends the process where memory is out";
   }
 };
 TEST_P(Starved, ARankWithoutMemoryFailsAll) { expect_starved("need"); }

@@ -12,6 +12,7 @@
 #include "comm/environment.h"
 #include "comm/trace/flight_file.h"
 #include "tests/launcher/child_process.h"
+#include "tests/support/sanitized.h"
 #include "tests/trace/files.h"
 
 namespace weft::test {
@@ -25,12 +26,6 @@ using ::testing::AnyOf;
 using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;  // its handlers turn a crash into an exit
-#else
-constexpr bool kSanitized = false;
-#endif
 
 Arguments job(const ScratchDirectory& directory, const Arguments& rest) {
   Arguments all{"--flight-recorder", directory.path(), "--transport=tcp", "--grace-time=5"};
@@ -136,7 +131,7 @@ void expect_crash(const std::string& deed, const std::string& name, int number) 
   EXPECT_EQ(dump.reason, name);
   ASSERT_EQ(dump.communicators.size(), 1u);
   EXPECT_EQ(dump.communicators[0].operations.size(), 4u);
-  if (kSanitized) {
+  if (tests::kSanitized) {
     EXPECT_NE(code, 0);
   } else {
     EXPECT_EQ(code, 128 + number) << run.err();
