@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
     weft::FabricOptions fabric_options;
     if (!options.devices.empty()) fabric_options.devices = options.devices;
     if (!options.accelerator.empty()) fabric_options.accelerator = options.accelerator;
+    if (!options.strategy.empty()) fabric_options.strategy = options.strategy;
     if (!options.precision.empty()) fabric_options.precision = options.precision;
     fabric_options.grad_compression = options.grad_compression;
     weft::Fabric fabric(fabric_options);

@@ -7,6 +7,7 @@
 #include "launcher/join.h"
 #include "tensor/autograd/node.h"
 #include "tensor/checkpoint/safetensors.h"
+#include "tensor/nn/deferred_init.h"
 #include "tensor/optim/clip.h"
 #include "tensor/parallel/agree.h"
 #include "tensor/parallel/async_checkpoint.h"
@@ -131,6 +132,7 @@ void Fabric::setup(nn::Module& module) {
     if (t.module == &module)
       fail<InvalidArgument>("Fabric::setup(): this module is set up already.");
   }
+  if (!impl_->settings.zero) nn::materialize(module);
   module.to(impl_->settings.policy.parameters);
   module.to(device());
   module.set_policy(impl_->settings.policy);

@@ -113,6 +113,7 @@ void resolve_zero(const FabricOptions& options, FabricSettings& settings) {
   }
   settings.zero = options.zero.value_or(parallel::ZeroOptions{});
   settings.zero->stage = *stage;
+  if (!settings.zero->low) settings.zero->low = settings.policy.compute;
   if (settings.strategy.ends_with("_offload")) {
     settings.warnings.push_back(fmt::format(
         "strategy {}: on the CPU all state lies in host memory already; it runs as stage {}",

@@ -19,7 +19,7 @@ class PartOwner {
 };
 
 struct Part {
-  Tensor values;           // one-dimensional, contiguous leaf of the parameter's type
+  Tensor values;  // one-dimensional, contiguous floating leaf: of the parameter's type, or wider
   std::int64_t begin = 0;  // of the first in the parameter, row-major
   std::weak_ptr<PartOwner> owner;
 };
@@ -27,6 +27,9 @@ struct Part {
 // nullptr: this rank updates all of it. InvalidArgument where the part is none of the parameter's.
 std::shared_ptr<const Part> part_of(const Tensor& parameter);
 void set_part(const Tensor& parameter, std::shared_ptr<const Part> part);
+
+// The gradient of a part, of its shape and of any floating type. Undefined: none.
+void set_part_grad(const Tensor& values, Tensor gradient);
 
 // What an optimizer updates, and whose gradient counts: the part's values, or the parameter itself.
 Tensor updated_of(const Tensor& parameter);

@@ -20,6 +20,12 @@ constexpr std::size_t kLargestElement = 8;
 
 void require_present(const TensorImpl& impl) {
   if (impl.storage->data() != nullptr || impl.numel == 0) return;
+  if (impl.leaf && !impl.leaf->fills.empty()) {
+    fail<InvalidArgument>(
+        "the elements of this tensor of shape {} are not here: its module was made under "
+        "nn::DeferredInit. Call nn::materialize(module), or set it up for training, first",
+        to_string(impl.shape));
+  }
   fail<InvalidArgument>(
       "the elements of this tensor of shape {} are not here: it is a parameter that the ranks hold "
       "in parts (ZeRO stage 3). Use it inside its module's forward(), or where all of them are "

@@ -120,7 +120,7 @@ void set_part(const Tensor& parameter, std::shared_ptr<const Part> part) {
   auto& leaf = require_leaf(parameter, "set_part");
   if (part) {
     const auto& values = part->values;
-    if (values.dtype() != parameter.dtype() || !values.is_leaf() || !values.is_contiguous() ||
+    if (!is_floating(values.dtype()) || !values.is_leaf() || !values.is_contiguous() ||
         part->begin < 0 || part->begin + values.numel() > parameter.numel()) {
       fail<InvalidArgument>("set_part: elements [{}, {}) of {} for a parameter of shape {} of {}",
                             part->begin, part->begin + values.numel(), name_of(values.dtype()),
@@ -128,6 +128,17 @@ void set_part(const Tensor& parameter, std::shared_ptr<const Part> part) {
     }
   }
   leaf.part = std::move(part);
+}
+
+void set_part_grad(const Tensor& values, Tensor gradient) {
+  auto& leaf = require_leaf(values, "set_part_grad");
+  if (gradient.defined() && (gradient.shape() != values.shape() || !gradient.is_contiguous() ||
+                             !is_floating(gradient.dtype()))) {
+    fail<InvalidArgument>("set_part_grad: a gradient of shape {} and {} for a part of shape {}",
+                          to_string(gradient.shape()), name_of(gradient.dtype()),
+                          to_string(values.shape()));
+  }
+  leaf.grad = gradient.defined() ? gradient.detach() : Tensor();
 }
 
 Tensor updated_of(const Tensor& parameter) {

@@ -27,7 +27,8 @@ struct LeafState {
   Tensor buffer;  // set_grad_buffer
   std::vector<Hook> hooks;
   std::int64_t next_hook = 1;
-  std::shared_ptr<const Part> part;  // tensor/part.h
+  std::shared_ptr<const Part> part;                       // tensor/part.h
+  std::vector<std::function<void(const Tensor&)>> fills;  // tensor/deferred.h
 };
 
 struct TensorImpl {

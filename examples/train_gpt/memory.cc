@@ -2,6 +2,7 @@
 
 #include "tensor/nn/gpt_memory.h"
 #include "tensor/parallel/memory_plan.h"
+#include "tensor/parallel/zero.h"
 
 namespace train_gpt {
 namespace {
@@ -21,22 +22,28 @@ MemoryUse predict_memory(const Options& options, const nn::GPT& model, const Fab
   input.units = nn::gpt_units(model.config());
   input.precision = amp::parse_precision(settings.precision).value();
   input.ranks = fabric.world_size();
+  if (settings.zero) input.live_units = settings.zero->live_units;
+  input.accumulates = options.gradient_accumulation_steps > 1;
   const nn::StepShape step{options.batch_size, options.model.block_size,
                            options.gradient_accumulation_steps > 1};
-  input.activations = nn::gpt_step_memory(model.config(), step, input.precision);
+  input.activations =
+      nn::gpt_step_memory(model.config(), step, parallel::held_precision(strategy.value(), input));
   input.step_alone =
       nn::gpt_step_memory(model.config(), step, input.precision, nn::GradientMemory::asked_for);
   return parallel::plan_memory(strategy.value(), input);
 }
 
-MemoryWatch::MemoryWatch(const nn::GPT& model, const optim::Optimizer& optimizer,
-                         const Fabric& fabric)
+MemoryWatch::MemoryWatch(nn::GPT& model, optim::Optimizer& optimizer, const Fabric& fabric)
     : model_(model), optimizer_(optimizer), fabric_(fabric) {
   tensor::reset_tensor_memory_peak(fabric.device());
 }
 
 void MemoryWatch::see_gradients() {
   if (has_seen()) return;
+  if (const auto* zero = fabric_.zero(model_); zero != nullptr && fabric_.world_size() > 1) {
+    gradients_ = zero->bytes().gradients;
+    return;
+  }
   for (const auto& parameter : model_.parameters()) {
     const auto gradient = parameter.grad();
     if (!gradient.defined()) continue;
@@ -47,13 +54,19 @@ void MemoryWatch::see_gradients() {
 
 MemoryUse MemoryWatch::use() const {
   MemoryUse use;
-  for (const auto& parameter : model_.parameters()) use.parameters += bytes_of_tensor(parameter);
-  for (const auto& [name, state] : optimizer_.state_dict()) {
-    if (!name.ends_with(".step")) use.optimizer += bytes_of_tensor(state);
-  }
+  use.optimizer = optimizer_.state_bytes();
   use.gradients = gradients_;
   use.peak = tensor::tensor_memory(fabric_.device()).peak + borrowed_;
-  use.activations = use.peak - use.state();
+  if (const auto* zero = fabric_.zero(model_); zero != nullptr && fabric_.world_size() > 1) {
+    const auto bytes = zero->bytes();  // what lies in symmetric memory is not the allocator's
+    use.parameters = bytes.parameters + bytes.replicated;
+    use.optimizer += bytes.masters;
+    use.gathered = bytes.reserved + bytes.accumulated_peak;
+    use.peak += bytes.parameters + bytes.gradients + bytes.reserved;
+  } else {
+    for (const auto& parameter : model_.parameters()) use.parameters += bytes_of_tensor(parameter);
+  }
+  use.activations = use.peak - use.state() - use.gathered;
   return use;
 }
 

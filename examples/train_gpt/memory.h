@@ -17,16 +17,15 @@ weft::MemoryUse predict_memory(const Options& options, const weft::nn::GPT& mode
 // Counts from its making on. Of this rank; the peak is of the whole process.
 class MemoryWatch {
  public:
-  MemoryWatch(const weft::nn::GPT& model, const weft::optim::Optimizer& optimizer,
-              const weft::Fabric& fabric);
+  MemoryWatch(weft::nn::GPT& model, weft::optim::Optimizer& optimizer, const weft::Fabric& fabric);
   // To be called with gradients complete, before they are given back. Looks once.
   void see_gradients();
   bool has_seen() const { return gradients_ > weft::Bytes(0); }
   weft::MemoryUse use() const;
 
  private:
-  const weft::nn::GPT& model_;
-  const weft::optim::Optimizer& optimizer_;
+  weft::nn::GPT& model_;
+  weft::optim::Optimizer& optimizer_;
   const weft::Fabric& fabric_;
   weft::Bytes gradients_;
   weft::Bytes borrowed_;  // of gradients: in memory that is not the allocator's

@@ -91,6 +91,8 @@ void declare_output(CLI::App& app, Options& o) {
   add(app, "precision", o.precision, "Numbers to compute with (default: 32-true)")
       ->check(CLI::IsMember({"16-mixed", "bf16-mixed", "32-true", "64-true", "16-true", "bf16-true",
                              "64", "32", "16", "bf16"}));
+  add(app, "strategy", o.strategy,
+      "How ranks share the work: ddp, deepspeed_stage_1, _2, _3, fsdp, ... (default: ddp)");
   add(app, "devices", o.devices, "Ranks to start, when not started by weft run (default 1)");
   add(app, "accelerator", o.accelerator,
       "What they train on, when not started by weft run (default auto)")

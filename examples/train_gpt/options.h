@@ -50,6 +50,7 @@ struct Options {
   std::set<std::string> given;
   std::string devices;      // ranks, when started plainly
   std::string accelerator;  // likewise: cpu, cuda, auto
+  std::string strategy;     // empty: what weft run was told, or ddp
   std::string grad_compression = "none";
   std::string precision;  // empty: what weft run was told, or 32-true
 };

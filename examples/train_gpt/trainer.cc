@@ -7,7 +7,9 @@
 #include "examples/train_gpt/resume.h"
 #include "kernels/base/thread_pool.h"
 #include "tensor/autograd/node.h"
+#include "tensor/nn/deferred_init.h"
 #include "tensor/ops/basic.h"
+#include "tensor/parallel/zero.h"
 #include "tensor/random.h"
 
 namespace train_gpt {
@@ -40,7 +42,11 @@ Trainer::Trainer(const Options& options, Fabric& fabric)
   is_sharded(options_, fabric_);  // now, rather than at the first checkpoint
   fabric_.seed_everything(options_.seed);
   options_.model.vocab_size = corpus_.vocab_size;
-  model_ = build_model(options_, start_);
+  {
+    std::optional<nn::DeferredInit> deferred;  // ranks that share it out make their shares alone
+    if (fabric_.settings().zero && start_.kind != Start::Kind::file) deferred.emplace();
+    model_ = build_model(options_, start_);
+  }
   fabric_.setup(*model_);
   load_weights(start_, *model_, fabric_);
   optimizer_ = std::make_unique<optim::AdamW>(
@@ -170,7 +176,10 @@ void Trainer::save(double validation_loss) {
 }
 
 void Trainer::sample() {
-  if (!fabric_.is_global_zero() || options_.sample_tokens == 0) return;
+  if (options_.sample_tokens == 0) return;
+  std::optional<parallel::Zero::Gathered> whole;  // by all ranks: one writes alone
+  if (auto* zero = fabric_.zero(*model_)) whole.emplace(*zero);
+  if (!fabric_.is_global_zero()) return;
   const NoGrad no_grad;
   std::vector<std::int64_t> prompt{0};
   if (corpus_.tokenizer) prompt = {first_token(*corpus_.tokenizer)};

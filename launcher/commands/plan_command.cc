@@ -79,12 +79,14 @@ Outcome work_out(const PlanOptions& o) {
   outcome.input.live_units = o.live_units;
   outcome.input.precision = amp::parse_precision(o.precision).value();
   outcome.input.ranks = o.ranks;
+  outcome.input.accumulates = o.gradient_accumulation_steps > 1;
   if (outcome.model.has_shape) {
     const nn::StepShape step{o.batch_size, outcome.model.shape.block_size,
                              o.gradient_accumulation_steps > 1};
     const auto& shape = outcome.model.shape;
     const auto precision = outcome.input.precision;
-    outcome.input.activations = nn::gpt_step_memory(shape, step, precision);
+    outcome.input.activations =
+        nn::gpt_step_memory(shape, step, parallel::held_precision(outcome.strategy, outcome.input));
     outcome.input.step_alone =
         nn::gpt_step_memory(shape, step, precision, nn::GradientMemory::asked_for);
   }

@@ -22,8 +22,8 @@ Conv2d::Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, Conv2dOpt
     fail<InvalidArgument>("Conv2d: {} inputs, {} outputs and stride {} must be positive", in, out,
                           options.stride);
   }
-  weight_ = Tensor::zeros({out, in, kernel, kernel});
-  if (options.bias) bias_ = Tensor::zeros({out});
+  weight_ = constant({out, in, kernel, kernel}, 0.0);
+  if (options.bias) bias_ = constant({out}, 0.0);
   auto& source = generator != nullptr ? *generator : tensor::default_generator();
   const auto fan_in = in * kernel * kernel;
   kaiming_uniform_(weight_, fan_in, source);

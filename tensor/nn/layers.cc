@@ -22,8 +22,8 @@ Linear::Linear(std::int64_t in, std::int64_t out, LinearOptions options, Generat
   check_positive(in, "Linear", "the number of inputs");
   check_positive(out, "Linear", "the number of outputs");
   const bool in_out = options.layout == ops::WeightLayout::in_out;
-  weight_ = Tensor::zeros(in_out ? Shape{in, out} : Shape{out, in});
-  if (options.bias) bias_ = Tensor::zeros({out});
+  weight_ = constant(in_out ? Shape{in, out} : Shape{out, in}, 0.0);
+  if (options.bias) bias_ = constant({out}, 0.0);
   if (options.initialize) {
     kaiming_uniform_(weight_, in, chosen(generator));
     if (options.bias) kaiming_uniform_(bias_, in, chosen(generator));
@@ -40,7 +40,7 @@ Embedding::Embedding(std::int64_t entries, std::int64_t width, bool initialize,
                      Generator* generator) {
   check_positive(entries, "Embedding", "the number of entries");
   check_positive(width, "Embedding", "the width");
-  weight_ = Tensor::zeros({entries, width});
+  weight_ = constant({entries, width}, 0.0);
   if (initialize) normal_(weight_, 0.0, 1.0, chosen(generator));
   register_parameter("weight", weight_);
 }
@@ -50,8 +50,8 @@ Tensor Embedding::compute(const Tensor& indices) { return ops::embedding(weight_
 LayerNorm::LayerNorm(std::int64_t width, bool bias, double epsilon) : epsilon_(epsilon) {
   check_positive(width, "LayerNorm", "the width");
   if (!(epsilon > 0.0)) fail<InvalidArgument>("LayerNorm: epsilon must be positive");
-  weight_ = Tensor::full({width}, 1.0);
-  if (bias) bias_ = Tensor::zeros({width});
+  weight_ = constant({width}, 1.0);
+  if (bias) bias_ = constant({width}, 0.0);
   register_parameter("weight", weight_);
   register_parameter("bias", bias_);
 }

@@ -6,6 +6,7 @@
 
 #include "kernels/base/check.h"
 #include "tensor/autograd/node.h"
+#include "tensor/deferred.h"
 
 namespace weft::nn {
 
@@ -127,7 +128,7 @@ void Module::convert(Convert convert) {
     if (!after.defined()) {
       after = convert(before);
       if (!after.same_as(before)) {
-        after = after.detach();
+        if (!tensor::is_deferred(after)) after = after.detach();
         after.set_requires_grad(before.requires_grad());
       }
     }
@@ -166,7 +167,14 @@ void Module::to(DType dtype) {
                           name_of(dtype));
   }
   convert([dtype](const Tensor& from) {
-    return is_floating(from.dtype()) && from.dtype() != dtype ? from.to(dtype) : from;
+    if (!is_floating(from.dtype()) || from.dtype() == dtype) return from;
+    return tensor::is_deferred(from) ? tensor::deferred_copy(from, dtype) : from.to(dtype);
+  });
+}
+
+void Module::defer_trained_to(DType dtype) {
+  convert([dtype](const Tensor& from) {
+    return from.requires_grad() ? tensor::deferred_copy(from, dtype) : from;
   });
 }
 

@@ -54,6 +54,9 @@ class Module {
   // afterwards. Tied parameters stay tied.
   void to(DType dtype);
   void to(Device device);
+  // Parameters that require grad alone, and deferred (tensor/deferred.h): for those who take them
+  // over one at a time, from values in their old type.
+  void defer_trained_to(DType dtype);
 
   // From now on forward() of this module casts its inputs, runs under autocast and casts its
   // outputs as `policy` says. Parameters are not converted (to() does that); parts inside are

@@ -53,12 +53,14 @@ std::int64_t total_of(const MemoryPlanInput& input) {
 // A part of `count`, as the largest rank holds it.
 std::int64_t share(std::int64_t count, int ranks) { return (count + ranks - 1) / ranks; }
 
+constexpr int kGradientUnits = 2;  // Zero's
+
 // The first unit, and as many of the largest others as are whole at a time.
-std::int64_t live_parameters(const MemoryPlanInput& input) {
+std::int64_t live_elements(const MemoryPlanInput& input, int live_units) {
   auto others = std::vector(input.units.begin() + 1, input.units.end());
   std::sort(others.begin(), others.end(), std::greater<>());
-  if (others.size() > static_cast<std::size_t>(input.live_units)) {
-    others.resize(static_cast<std::size_t>(input.live_units));
+  if (others.size() > static_cast<std::size_t>(live_units)) {
+    others.resize(static_cast<std::size_t>(live_units));
   }
   return std::accumulate(others.begin(), others.end(), input.units.front()).value;
 }
@@ -103,21 +105,35 @@ ParameterCosts adam_costs(amp::Precision precision) {
   return {bytes, bytes, 3 * size_of(DType::f32).value};
 }
 
+amp::Precision held_precision(const Strategy& strategy, const MemoryPlanInput& input) {
+  if (strategy.sharding == Sharding::none || input.ranks == 1) return input.precision;
+  if (input.precision == amp::Precision::mixed_16) return amp::Precision::true_16;
+  if (input.precision == amp::Precision::mixed_bf16) return amp::Precision::true_bf16;
+  return input.precision;
+}
+
 MemoryUse plan_memory(const Strategy& strategy, const MemoryPlanInput& input) {
   const auto total = total_of(input);
-  const auto costs = adam_costs(input.precision);
+  const auto precision = held_precision(strategy, input);
+  const auto costs = adam_costs(precision);
   const auto part = share(total, input.ranks);
   const auto held = [&](Sharding from) { return strategy.sharding >= from ? part : total; };
   MemoryUse use;
   use.parameters = Bytes(held(Sharding::parameters) * costs.parameter);
   use.gradients = Bytes(held(Sharding::gradients) * costs.gradient);
+  if (precision != input.precision && input.precision == amp::Precision::mixed_16) {
+    const auto average = size_of(DType::f32).value;
+    use.gradients =
+        Bytes(strategy.sharding == Sharding::optimizer ? total * costs.gradient + part * average
+                                                       : part * average);
+  }
   use.optimizer = Bytes(held(Sharding::optimizer) * costs.optimizer);
-  const auto live = live_parameters(input);
   if (input.ranks > 1 && strategy.sharding >= Sharding::gradients) {
-    use.gathered += Bytes(live * costs.gradient);
+    use.gathered += Bytes(live_elements(input, kGradientUnits) * costs.gradient);
+    if (input.accumulates) use.gathered += Bytes(total * costs.gradient);
   }
   if (input.ranks > 1 && strategy.sharding >= Sharding::parameters) {
-    use.gathered += Bytes(live * costs.parameter);
+    use.gathered += Bytes(live_elements(input, input.live_units) * costs.parameter);
   }
   use.activations = input.activations;
   if (strategy.offload) {
@@ -139,7 +155,7 @@ std::vector<PlannedCollective> plan_collectives(const Strategy& strategy,
                                                 const MemoryPlanInput& input) {
   const auto total = total_of(input);
   if (input.ranks == 1) return {};
-  const auto costs = adam_costs(input.precision);
+  const auto costs = adam_costs(held_precision(strategy, input));
   Counted counted;
   if (strategy.sharding == Sharding::none) {
     count_buckets(counted, total * costs.gradient);
@@ -162,7 +178,7 @@ std::vector<PlannedCollective> plan_collectives(const Strategy& strategy,
 Traffic plan_traffic(const Strategy& strategy, const MemoryPlanInput& input) {
   const auto total = total_of(input);
   if (input.ranks == 1) return {Elems(0), Bytes(0)};
-  const auto costs = adam_costs(input.precision);
+  const auto costs = adam_costs(held_precision(strategy, input));
   const std::int64_t gathers = strategy.sharding == Sharding::parameters ? 2 : 1;
   const auto bytes = total * costs.gradient + gathers * total * costs.parameter;
   return {Elems((1 + gathers) * total), Bytes(bytes / input.ranks * (input.ranks - 1))};

@@ -30,9 +30,10 @@ const std::vector<std::string>& strategy_names();
 
 // Bytes a parameter, with Adam.
 //                          parameter  gradient  optimizer (moments; master of halves)
-//   32-true, *-mixed           4         4         8
+//   32-true, *-mixed (ddp)     4         4         8
 //   64-true                    8         8        16
 //   16-true, bf16-true         2         2        12
+//   *-mixed under ZeRO         2         2        12     averages of f16 gradients 4
 struct ParameterCosts {
   std::int64_t parameter = 4;
   std::int64_t gradient = 4;
@@ -43,7 +44,8 @@ ParameterCosts adam_costs(amp::Precision precision);
 
 struct MemoryPlanInput {
   // Parameters of each unit: first what belongs to none and stays gathered, then those of which
-  // `live_units` are whole at a time.
+  // `live_units` are whole at a time. Of their gradients two units are: one that fills, one that is
+  // on its way.
   std::vector<Elems> units;
   int live_units = 2;
   Bytes activations;  // of a step beside gradients (nn::gpt_step_memory, for one)
@@ -52,7 +54,13 @@ struct MemoryPlanInput {
   Bytes step_alone;
   amp::Precision precision = amp::Precision::true_32;
   int ranks = 1;
+  // Gradients of several micro-batches add up on each rank before they are shared out: whole,
+  // whatever the strategy.
+  bool accumulates = false;
 };
+// What a step computes in: where ranks share out state, the mixed precisions keep parameters and
+// gradients as the true halves do, and the shares that are updated in f32.
+amp::Precision held_precision(const Strategy& strategy, const MemoryPlanInput& input);
 // InvalidArgument where there are no units, ranks or live units, or sizes leave 64 bits.
 MemoryUse plan_memory(const Strategy& strategy, const MemoryPlanInput& input);
 

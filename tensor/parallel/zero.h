@@ -6,6 +6,8 @@
 //   2     | and gradients                               | 4P + 12P/N + live gradients
 //   3     | and parameters                              | 16P/N + live units
 //
+// With halves (or `low`) 4P + 12P/N, 2P + 14P/N and 16P/N.
+//
 // Parameters are grouped in units (a transformer block, say; zero_layout.h). A unit is one flat
 // run, cut into N equal shares in symmetric memory. Each parameter of a module set up here has a
 // Part (tensor/part.h), the range of it that lies in this rank's share: optimizers keep state for
@@ -28,13 +30,16 @@
 // bits, and those of DDP where its all-reduce does so too (always between ranks of one host; else
 // with `all_reduce=two_shot`; with two ranks every order is the same).
 //
-// Frozen parameters and buffers stay whole on every rank. With one rank nothing is shared out.
-// Threading: one thread at a time. Every rank must build the same model (checked: Mismatch) and
-// call alike. Errors: InvalidArgument, naming units and parameters; Unsupported on CUDA devices.
+// Frozen parameters are shared out in stage 3; else they, and buffers, stay whole on every rank.
+// Models made under nn::DeferredInit come about one parameter at a time, here. With one rank
+// nothing is shared out. Threading: one thread at a time. Every rank must build the same model
+// (checked: Mismatch) and call alike. Errors: InvalidArgument, naming units and parameters;
+// Unsupported on CUDA devices.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,13 +59,24 @@ struct ZeroOptions {
   // Stage 3: how many units, besides the module's own, may be gathered at a time: the one that
   // computes and those on their way. 1: nothing is fetched ahead.
   int live_units = 2;
+  // f16 or bf16, for f32 parameters that are trained: what they are gathered, and their gradients
+  // reduced, in. The shares that optimizers update stay f32, and so do averages of f16 gradients,
+  // which a loss scale is taken out of. The module gets new parameters: make optimizers afterwards.
+  std::optional<DType> low = {};
+  // Parameters may take no part in a backward, not the same ones on every rank (in stage 3 units
+  // that no forward() uses must be the same ones). Costs one small all-reduce a step. Without it
+  // such a parameter is an error that names it.
+  bool find_unused_parameters = false;
 };
 
 // What this rank holds, as counted.
 struct ZeroBytes {
-  Bytes parameters;     // stages 1 and 2: whole; 3: shares
-  Bytes gradients;      // between steps; stage 1: whole; else shares. Also what NoSync accumulated
-  Bytes replicated;     // frozen parameters and buffers
+  Bytes parameters;   // stages 1 and 2: whole; 3: shares, of frozen ones, too
+  Bytes masters;      // with `low`: shares in f32
+  Bytes gradients;    // between steps; stage 1: whole; else shares
+  Bytes accumulated;  // whole ones that NoSync has added up, now (stages 2 and 3)
+  Bytes accumulated_peak;
+  Bytes replicated;     // frozen parameters that are not shared out, and buffers
   Bytes gathered;       // whole units of parameters, now (stage 3)
   Bytes gathered_peak;  // the most at a time since the start
   Bytes in_flight;      // whole units of gradients that fill or are reduced, now (stages 2 and 3)

@@ -7,6 +7,18 @@
 #include "tensor/parallel/zero_impl.h"
 
 namespace weft::parallel {
+namespace {
+
+// Masters of values that were written anew become these; the others keep what rounding took.
+void take_over(const Tensor& values, const Tensor& before, const Tensor& master) {
+  const auto now = values.to_vector<float>(), then = before.to_vector<float>();
+  auto* const exact = master.data<float>();
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    if (now[i] != then[i]) exact[i] = now[i];
+  }
+}
+
+}  // namespace
 
 bool Zero::Impl::in_use(int unit) const {
   return at(unit).depth > 0 || (in_backward_ && (unit == 0 || unit == backward_unit_));
@@ -15,9 +27,8 @@ bool Zero::Impl::in_use(int unit) const {
 void Zero::Impl::note_peak() {
   Bytes gathered, in_flight;
   for (const auto& unit : units_) {
-    const Bytes whole = bytes_of(unit.layout.share, unit.layout.dtype) * communicator_.size();
-    if (unit.slot != Slots::kNone || unit.gathered_whole.defined()) gathered += whole;
-    if (options_.stage > 1 && unit.gradients.defined()) in_flight += whole;
+    if (is_gathered(unit)) gathered += gathered_bytes(unit);
+    if (options_.stage > 1 && unit.gradients.defined()) in_flight += whole_bytes(unit);
   }
   gathered_peak_ = std::max(gathered_peak_, gathered);
   in_flight_peak_ = std::max(in_flight_peak_, in_flight);
@@ -41,37 +52,53 @@ int Zero::Impl::free_slot(int unit, bool ahead) {
       communicator_.rank(), at(unit).layout.name, options_.live_units);
 }
 
+// The parameters of both runs lie one after the other from here on; nullptr: nowhere.
+void Zero::Impl::place(Unit& unit, std::byte* gathered) noexcept {
+  if (unit.storage) unit.storage->move_to(gathered);
+  if (!unit.frozen.storage) return;
+  unit.frozen.storage->move_to(gathered == nullptr ? nullptr : gathered + whole_bytes(unit).value);
+}
+
 void Zero::Impl::start_gather(int index, bool ahead) {
   auto& unit = at(index);
-  if (unit.slot != Slots::kNone || unit.layout.parameters.empty()) return;
+  if (unit.slot != Slots::kNone || !unit.layout.has_parameters()) return;
   const int slot = free_slot(index, ahead);
   if (slot == Slots::kNone) return;
   unit.slot = slot;
   note_peak();
-  const auto whole =
-      unit_slots_.buffer(slot, unit.layout.share * communicator_.size(), unit.layout.dtype);
-  unit.gather = communicator_.all_gather_async(view_of(unit.share), view_of(whole));
-  // The memory outlives the operation even when this is torn down by an exception.
-  unit.gather.then([keep = arena_.memory()](std::exception_ptr) {});
+  const auto gather = [&](const Tensor& share, const FlatRun& run, Bytes at) {
+    if (run.empty()) return Work();
+    auto work = communicator_.all_gather_async(
+        view_of(share),
+        view_of(unit_slots_.buffer(slot, run.share * communicator_.size(), run.dtype, at)));
+    // The memory outlives the operation even when this is torn down by an exception.
+    work.then([keep = arena_.memory()](std::exception_ptr) {});
+    return work;
+  };
+  unit.gather = gather(unit.share, unit.layout, Bytes(0));
+  unit.frozen.gather = gather(unit.frozen.share, unit.layout.frozen, whole_bytes(unit));
 }
 
 void Zero::Impl::await_gather(int index) {
   auto& unit = at(index);
-  if (unit.present || unit.layout.parameters.empty()) return;
+  if (unit.present || !unit.layout.has_parameters()) return;
   std::exchange(unit.gather, Work()).wait();
-  unit.storage->move_to(unit_slots_.buffer(unit.slot, unit.layout.share, unit.layout.dtype).data());
+  std::exchange(unit.frozen.gather, Work()).wait();
+  place(unit, unit_slots_.data(unit.slot));
   unit.present = true;
 }
 
 void Zero::Impl::release(int index) noexcept {
   auto& unit = at(index);
   if (unit.slot == Slots::kNone) return;
-  try {
-    std::exchange(unit.gather, Work()).wait();  // fetched in vain: others may still write to it
-  } catch (...) {                               // the next call on the communicator says it
-    broken_ = true;
+  for (auto* gather : {&unit.gather, &unit.frozen.gather}) {
+    try {
+      std::exchange(*gather, Work()).wait();  // fetched in vain: others may still write to it
+    } catch (...) {                           // the next call on the communicator says it
+      broken_ = true;
+    }
   }
-  unit.storage->move_to(nullptr);
+  place(unit, nullptr);
   unit.present = false;
   unit_slots_.free(unit.slot);
   unit.slot = Slots::kNone;
@@ -148,6 +175,19 @@ void Zero::Impl::enter_backward(int index) {
   if (synchronises_) bind_gradients(index);
 }
 
+void Zero::Impl::updated() {
+  if (alone()) return;
+  round_masters();
+  if (options_.stage < 3) return all_gather_parameters();
+  if (gathered_) {
+    fail<InvalidArgument>(
+        "rank {}: parameters were updated while all of them are gathered, and what is gathered is "
+        "old now. Let the Zero::Gathered end before the step.",
+        communicator_.rank());
+  }
+  release_all();
+}
+
 void Zero::Impl::end_backward() noexcept {
   if (!alone()) release_all();
   in_backward_ = false;
@@ -176,12 +216,16 @@ void Zero::Impl::gather_whole() {
                                     : "a backward()");
   }
   release_all();
+  const auto gather = [&](const FlatRun& run, const Tensor& share,
+                          const std::shared_ptr<tensor::Storage>& storage, Tensor& whole) {
+    if (run.empty()) return;
+    whole = Tensor::empty({run.share.value * communicator_.size()}, {run.dtype, {}});
+    communicator_.all_gather(view_of(share), view_of(whole));
+    storage->move_to(whole.data());
+  };
   for (auto& unit : units_) {
-    if (unit.layout.parameters.empty()) continue;
-    const auto count = unit.layout.share * communicator_.size();
-    unit.gathered_whole = Tensor::empty({count.value}, {unit.layout.dtype, {}});
-    communicator_.all_gather(view_of(unit.share), view_of(unit.gathered_whole));
-    unit.storage->move_to(unit.gathered_whole.data());
+    gather(unit.layout, unit.share, unit.storage, unit.gathered_whole);
+    gather(unit.layout.frozen, unit.frozen.share, unit.frozen.storage, unit.frozen.gathered_whole);
   }
   gathered_ = true;
   note_peak();
@@ -191,14 +235,28 @@ void Zero::Impl::release_whole(bool write_back) {
   if (!gathered_) return;
   const NoGrad no_grad;
   gathered_ = false;
+  const auto own = [&](const FlatRun& run, const Tensor& whole) {
+    return whole.narrow(0, run.share.value * communicator_.rank(), run.share.value);
+  };
   for (auto& unit : units_) {
-    if (unit.layout.parameters.empty()) continue;
-    const auto count = unit.layout.share.value;
-    if (write_back) {
-      unit.share.copy_(unit.gathered_whole.narrow(0, count * communicator_.rank(), count));
+    if (write_back && !unit.layout.empty()) {
+      const auto values = own(unit.layout, unit.gathered_whole);
+      if (lowered()) take_over(values, unit.share, unit.master);
+      unit.share.copy_(values);
     }
-    unit.storage->move_to(nullptr);
-    unit.gathered_whole = Tensor();
+    if (write_back && !unit.layout.frozen.empty()) {
+      unit.frozen.share.copy_(own(unit.layout.frozen, unit.frozen.gathered_whole));
+    }
+    place(unit, nullptr);
+    unit.gathered_whole = unit.frozen.gathered_whole = Tensor();
+  }
+}
+
+void Zero::Impl::round_masters() {
+  if (!lowered()) return;
+  const NoGrad no_grad;
+  for (auto& unit : units_) {
+    if (!unit.layout.empty()) unit.share.copy_(unit.master);
   }
 }
 

@@ -18,20 +18,23 @@ constexpr std::string_view kInRankOrder = "direct";
 }  // namespace
 
 bool Zero::Impl::averaged(const Unit& unit) const {
-  return !unit.parts.empty() && unit.parts.front().grad().defined();
+  return std::any_of(unit.parts.begin(), unit.parts.end(),
+                     [](const Tensor& part) { return part.grad().defined(); });
 }
 
 // Stage 1 keeps averages where the next gradients are going to lie. Those that are to be added to
 // step aside.
 void Zero::Impl::carry_averages() {
-  if (alone() || options_.stage != 1) return;
+  if (alone() || averages_apart()) return;
   const NoGrad no_grad;
   for (auto& unit : units_) {
     if (!averaged(unit)) continue;
     unit.carried = unit.gradient_share.clone();
     for (std::size_t i = 0; i < unit.parts.size(); ++i) {
+      if (!unit.parts[i].grad().defined()) continue;
       const auto& range = unit.ranges[i];
-      unit.parts[i].set_grad(unit.carried.narrow(0, range.at.value, range.count.value));
+      tensor::set_part_grad(unit.parts[i],
+                            unit.carried.narrow(0, range.at.value, range.count.value));
     }
   }
 }
@@ -43,6 +46,22 @@ void Zero::Impl::begin_gradients() {
     unit.launched = false;
   }
   carry_averages();
+  note_accumulated();
+  next_launch_ = unit_count() - 1;
+}
+
+// What earlier backwards under NoSync left whole.
+void Zero::Impl::note_accumulated() {
+  if (options_.stage == 1) return;
+  Bytes held;
+  for (const auto& unit : units_) {
+    for (const auto& [name, parameter] : unit.layout.parameters) {
+      if (const auto gradient = parameter.grad(); gradient.defined() && !unit.gradients.defined()) {
+        held += bytes_of(Elems(gradient.numel()), gradient.dtype());
+      }
+    }
+  }
+  accumulated_peak_ = std::max(accumulated_peak_, held);
 }
 
 void Zero::Impl::on_ready(int index, std::size_t parameter) {
@@ -57,7 +76,20 @@ void Zero::Impl::on_ready(int index, std::size_t parameter) {
   }
   bind_gradients(index);  // of a parameter used outside of its module's forward()
   unit.ready[parameter] = 1;
-  if (--unit.pending == 0) launch(index);
+  if (--unit.pending > 0) return;
+  if (options_.find_unused_parameters) return launch_full_units();
+  launch(index);
+}
+
+// Which units are full first differs between ranks where parameters may be unused: from the last to
+// the first, then.
+void Zero::Impl::launch_full_units() {
+  for (; next_launch_ >= 0; --next_launch_) {
+    const auto& unit = at(next_launch_);
+    if (unit.parts.empty()) continue;
+    if (unit.pending > 0) return;
+    launch(next_launch_);
+  }
 }
 
 // From now on the unit's gradients go where they can be reduced; those that are there move along.
@@ -88,9 +120,10 @@ void Zero::Impl::launch(int index) {
   auto& unit = at(index);
   const auto share = unit.layout.share.value;
   unit.launched = true;
-  unit.adds = options_.stage > 1 && averaged(unit);
+  unit.adds = averages_apart() && averaged(unit);
   const Tensor own = unit.gradients.narrow(0, share * communicator_.rank(), share);
-  const Tensor& to = unit.adds || options_.stage == 1 ? own : unit.gradient_share;
+  const bool is_direct = options_.stage > 1 && !wide_averages() && !unit.adds;
+  const Tensor& to = is_direct ? unit.gradient_share : own;
   unit.scatter = communicator_.reduce_scatter_async(view_of(unit.gradients), view_of(to),
                                                     ReduceOp::avg, {.algorithm = kInRankOrder});
   unit.scatter.then([keep = arena_.memory(), also = unit.gradients](std::exception_ptr) {});
@@ -111,12 +144,18 @@ void Zero::Impl::complete(int index) {
   work.wait();
   times_.communication += work.duration();
   const auto share = unit.layout.share.value;
+  const Tensor own = unit.gradients.narrow(0, share * communicator_.rank(), share);
   Tensor term = std::exchange(unit.carried, Tensor());
-  if (unit.adds) term = unit.gradients.narrow(0, share * communicator_.rank(), share);
+  if (unit.adds) {
+    term = own;
+  } else if (wide_averages()) {
+    unit.gradient_share.copy_(own);
+  }
   if (term.defined()) unit.gradient_share.copy_(ops::add(unit.gradient_share, term));
   for (std::size_t i = 0; i < unit.parts.size(); ++i) {
     const auto& range = unit.ranges[i];
-    unit.parts[i].set_grad(unit.gradient_share.narrow(0, range.at.value, range.count.value));
+    tensor::set_part_grad(unit.parts[i],
+                          unit.gradient_share.narrow(0, range.at.value, range.count.value));
     auto& parameter = unit.layout.parameters[i].tensor;
     parameter.set_grad({});
     if (options_.stage > 1) parameter.set_grad_buffer({});
@@ -130,11 +169,53 @@ void Zero::Impl::complete(int index) {
 void Zero::Impl::finish_gradients() {
   std::size_t absent = 0, all = 0;
   for (const auto& unit : units_) absent += unit.pending, all += unit.parts.size();
-  if (absent == all) return;  // a loss that does not reach this model
-  if (absent > 0) refuse_absent();
+  const bool find_unused = options_.find_unused_parameters;
+  if (!find_unused && absent == all) return;  // a loss that does not reach this model
+  if (!find_unused && absent > 0) refuse_absent();
   const auto start = std::chrono::steady_clock::now();
+  std::vector<std::uint8_t> used;
+  if (find_unused) used = complete_absent();
   while (!in_flight_.empty()) complete_oldest();
   times_.exposed = std::chrono::steady_clock::now() - start;
+  if (find_unused) keep_used(used);
+}
+
+// A parameter that took no part contributes zero here (or what NoSync accumulated before); others
+// may have used it. By parameter: whether this rank did, or has an average of it from before.
+std::vector<std::uint8_t> Zero::Impl::complete_absent() {
+  const NoGrad no_grad;
+  std::vector<std::uint8_t> used;
+  for (int u = 0; u < unit_count(); ++u) {
+    auto& unit = at(u);
+    if (unit.pending > 0) bind_gradients(u);
+    for (std::size_t i = 0; i < unit.parts.size(); ++i) {
+      const auto& parameter = unit.layout.parameters[i].tensor;
+      const bool has = parameter.grad().defined();
+      used.push_back(unit.ready[i] || has || unit.parts[i].grad().defined());
+      if (unit.ready[i] || has) continue;
+      Tensor::wrap(unit.gradients.storage(), parameter.shape(), unit.layout.dtype,
+                   unit.layout.begins[i].value)
+          .zero_();
+    }
+    unit.pending = 0;
+  }
+  launch_full_units();
+  return used;
+}
+
+// A parameter that somebody used has an average as its gradient everywhere; one that nobody used
+// stays without.
+void Zero::Impl::keep_used(std::vector<std::uint8_t>& used) {
+  communicator_.all_reduce(std::span(used), ReduceOp::max);
+  const NoGrad no_grad;
+  std::size_t index = 0;
+  for (auto& unit : units_) {
+    for (std::size_t i = 0; i < unit.parts.size(); ++i) {
+      if (used[index++]) continue;
+      unit.parts[i].grad().zero_();  // the next backward may add to it
+      tensor::set_part_grad(unit.parts[i], {});
+    }
+  }
 }
 
 void Zero::Impl::refuse_absent() const {

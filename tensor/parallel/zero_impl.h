@@ -1,5 +1,5 @@
-// The inside of Zero, for its files: zero.cc (memory, the face), zero_gather.cc (parameters of
-// stage 3), zero_gradients.cc.
+// The inside of Zero, for its files: zero.cc (the face), zero_setup.cc (how a module is shared
+// out), zero_gather.cc (parameters of stage 3), zero_gradients.cc.
 #pragma once
 
 #include <deque>
@@ -42,7 +42,10 @@ class Slots {
   void free(int slot) { owners_[static_cast<std::size_t>(slot)] = kNone; }
   int owner(int slot) const { return owners_[static_cast<std::size_t>(slot)]; }
   int count() const { return static_cast<int>(owners_.size()); }
-  Tensor buffer(int slot, Elems count, DType dtype) const;
+  std::byte* data(int slot) const {
+    return buffers_[static_cast<std::size_t>(slot)].storage()->data();
+  }
+  Tensor buffer(int slot, Elems count, DType dtype, Bytes at = Bytes(0)) const;
 
  private:
   std::vector<Tensor> buffers_;
@@ -56,6 +59,10 @@ class Zero::Impl final : public tensor::PartOwner, public std::enable_shared_fro
   void share_out();  // once, when shared
 
   bool alone() const { return communicator_.size() == 1; }
+  bool lowered() const { return options_.low.has_value() && !alone(); }
+  // Averages lie elsewhere than where gradients are reduced.
+  bool averages_apart() const { return options_.stage > 1 || wide_averages(); }
+  bool wide_averages() const { return lowered() && *options_.low == DType::f16; }
   void updated() override;
   void end_backward() noexcept;
 
@@ -67,6 +74,7 @@ class Zero::Impl final : public tensor::PartOwner, public std::enable_shared_fro
   void release_all() noexcept;
   void gather_whole();
   void release_whole(bool write_back);
+  void round_masters();          // what optimizers updated becomes what is gathered
   void all_gather_parameters();  // stages 1 and 2
 
   // --- zero_gradients.cc
@@ -76,6 +84,10 @@ class Zero::Impl final : public tensor::PartOwner, public std::enable_shared_fro
   void finish_gradients();
   void drop_gradients() noexcept;
   void carry_averages();
+  void note_accumulated();
+  void launch_full_units();
+  std::vector<std::uint8_t> complete_absent();
+  void keep_used(std::vector<std::uint8_t>& used);
   std::vector<Tensor> parts() const;
   std::vector<kernels::FlatTensor> flat_gradients() const;
 
@@ -87,9 +99,18 @@ class Zero::Impl final : public tensor::PartOwner, public std::enable_shared_fro
     std::shared_ptr<tensor::Storage> storage;  // of the parameters
     Tensor whole;                              // flat: stages 1 and 2
     Tensor share;                              // this rank's, flat
-    int slot = Slots::kNone;                   // stage 3: where it is gathered to
-    bool present = false;                      // and has arrived
-    int depth = 0;                             // forward() calls that are running
+    Tensor master;                             // the same in f32, with `low`
+    struct Frozen {                            // stage 3
+      std::shared_ptr<tensor::Storage> storage;
+      Tensor share;
+      std::vector<PartRange> ranges;
+      std::vector<Tensor> parts;
+      Work gather;
+      Tensor gathered_whole;
+    } frozen;
+    int slot = Slots::kNone;  // stage 3: where it is gathered to
+    bool present = false;     // and has arrived
+    int depth = 0;            // forward() calls that are running
     Work gather;
     Tensor gathered_whole;  // of a Gathered
 
@@ -110,15 +131,30 @@ class Zero::Impl final : public tensor::PartOwner, public std::enable_shared_fro
   Unit& at(int unit) { return units_[static_cast<std::size_t>(unit)]; }
   const Unit& at(int unit) const { return units_[static_cast<std::size_t>(unit)]; }
   int unit_count() const { return static_cast<int>(units_.size()); }
-  bool averaged(const Unit& unit) const;  // its parts have gradients
+  bool averaged(const Unit& unit) const;  // some of its parts have gradients
+  Bytes whole_bytes(const Unit& unit) const {
+    return unit.layout.share_bytes() * communicator_.size();
+  }
+  Bytes gathered_bytes(const Unit& unit) const {
+    return whole_bytes(unit) + unit.layout.frozen.share_bytes() * communicator_.size();
+  }
+  bool is_gathered(const Unit& unit) const {
+    return unit.slot != Slots::kNone || unit.gathered_whole.defined() ||
+           unit.frozen.gathered_whole.defined();
+  }
   void require_cpu() const;
+  void require_f32() const;
   void plan_memory();
+  void take_memory();
   void move_in(int unit);
+  void move_in_frozen(int unit);
   void make_parts(int unit);
+  void give_part(const Tensor& parameter, Tensor values, const PartRange& range);
   void observe(int unit);
 
   void start_gather(int unit, bool ahead);
   void await_gather(int unit);
+  void place(Unit& unit, std::byte* gathered) noexcept;
   void release(int unit) noexcept;
   bool in_use(int unit) const;
   int free_slot(int unit, bool ahead);
@@ -148,7 +184,8 @@ class Zero::Impl final : public tensor::PartOwner, public std::enable_shared_fro
   int last_forward_ = Slots::kNone, last_backward_ = Slots::kNone;
   int first_forward_ = Slots::kNone, first_backward_ = Slots::kNone;
   EngineTimes times_;
-  Bytes gathered_peak_, in_flight_peak_;
+  int next_launch_ = Slots::kNone;  // find_unused_parameters: units are launched in one order
+  Bytes gathered_peak_, in_flight_peak_, accumulated_peak_;
 };
 
 }  // namespace weft::parallel

@@ -86,31 +86,31 @@ std::unordered_map<const void*, std::size_t> assign(nn::Module& module,
   return unit_of;
 }
 
-void place(UnitLayout& unit, int ranks, std::set<std::int64_t>& taken) {
-  if (unit.parameters.empty()) return;
-  const auto& first = unit.parameters.front();
-  unit.dtype = first.tensor.dtype();
+void place(FlatRun& run, const std::string& unit, int ranks, std::set<std::int64_t>& taken) {
+  if (run.empty()) return;
+  const auto& first = run.parameters.front();
+  run.dtype = first.tensor.dtype();
   Elems total;
-  for (const auto& [name, tensor] : unit.parameters) {
-    if (tensor.dtype() != unit.dtype) {
+  for (const auto& [name, tensor] : run.parameters) {
+    if (tensor.dtype() != run.dtype) {
       fail<InvalidArgument>(
           "Zero: the parameters of a unit have one dtype, but in {} '{}' is {} and '{}' {}. "
           "Convert the module, or choose the units so that they are apart.",
-          unit.name.empty() ? "the module" : "unit '" + unit.name + "'", first.name,
-          weft::name_of(unit.dtype), name, weft::name_of(tensor.dtype()));
+          unit.empty() ? "the module" : "unit '" + unit + "'", first.name, weft::name_of(run.dtype),
+          name, weft::name_of(tensor.dtype()));
     }
-    unit.begins.push_back(total);
-    total += padded(Elems(tensor.numel()), unit.dtype);
+    run.begins.push_back(total);
+    total += padded(Elems(tensor.numel()), run.dtype);
   }
-  const std::int64_t line = kLine / size_of(unit.dtype).value;
-  unit.share = padded(Elems((total.value + ranks - 1) / ranks), unit.dtype);
-  while (!taken.insert(unit.share.value).second) unit.share += Elems(line);
+  const std::int64_t line = kLine / size_of(run.dtype).value;
+  run.share = padded(Elems((total.value + ranks - 1) / ranks), run.dtype);
+  while (!taken.insert(run.share.value).second) run.share += Elems(line);
 }
 
 }  // namespace
 
 std::vector<UnitLayout> lay_out_units(nn::Module& module, const std::vector<std::string>& names,
-                                      int ranks) {
+                                      int ranks, bool with_frozen) {
   const auto modules = module.named_modules();
   const auto chosen = names.empty() ? default_units(modules) : named_units(modules, names);
   const auto unit_of = assign(module, chosen);
@@ -121,22 +121,27 @@ std::vector<UnitLayout> lay_out_units(nn::Module& module, const std::vector<std:
     all[u + 1].module = chosen[u].second;
   }
   for (auto& entry : module.named_parameters()) {
-    if (!entry.tensor.requires_grad()) continue;
+    const bool trained = entry.tensor.requires_grad();
+    if (!trained && !with_frozen) continue;
     const auto found = unit_of.find(entry.tensor.impl());
-    all[found == unit_of.end() ? 0 : found->second].parameters.push_back(std::move(entry));
+    auto& unit = all[found == unit_of.end() ? 0 : found->second];
+    (trained ? unit.parameters : unit.frozen.parameters).push_back(std::move(entry));
   }
   std::erase_if(all, [&](const UnitLayout& unit) {
-    return unit.parameters.empty() && unit.module != &module;
+    return !unit.has_parameters() && unit.module != &module;
   });
   std::set<std::int64_t> taken;
-  for (auto& unit : all) place(unit, ranks, taken);
+  for (auto& unit : all) {
+    place(unit, unit.name, ranks, taken);
+    place(unit.frozen, unit.name, ranks, taken);
+  }
   return all;
 }
 
-PartRange part_in_share(const UnitLayout& unit, std::size_t index, int rank) {
-  const auto begin = unit.begins[index].value;
-  const auto end = begin + unit.parameters[index].tensor.numel();
-  const auto share_begin = unit.share.value * rank, share_end = share_begin + unit.share.value;
+PartRange part_in_share(const FlatRun& run, std::size_t index, int rank) {
+  const auto begin = run.begins[index].value;
+  const auto end = begin + run.parameters[index].tensor.numel();
+  const auto share_begin = run.share.value * rank, share_end = share_begin + run.share.value;
   const auto low = std::max(begin, share_begin), high = std::min(end, share_end);
   if (low >= high) return {};
   return {Elems(low - begin), Elems(high - low), Elems(low - share_begin)};

@@ -13,14 +13,21 @@
 
 namespace weft::parallel {
 
-struct UnitLayout {
+struct FlatRun {
+  std::vector<nn::NamedTensor> parameters;
+  std::vector<Elems> begins;  // where each lies; on lines of 64 bytes
+  DType dtype = DType::f32;
+  Elems share;  // what each rank holds. No two runs have equal ones: the fingerprint of a
+                // collective then tells a rank that is at another unit
+  bool empty() const { return parameters.empty(); }
+  Bytes share_bytes() const { return bytes_of(share, dtype); }
+};
+
+struct UnitLayout : FlatRun {    // of the parameters that are trained
   std::string name;              // of its module; empty: the module itself, for what is in no other
   nn::Module* module = nullptr;  // whose forward() uses the parameters
-  std::vector<nn::NamedTensor> parameters;  // those that are trained
-  std::vector<Elems> begins;                // where each lies; on lines of 64 bytes
-  DType dtype = DType::f32;
-  Elems share;  // what each rank holds. No two units have equal ones: the fingerprint of a
-                // collective then tells a rank that is at another unit
+  FlatRun frozen;                // those that are not, where they are shared out, too
+  bool has_parameters() const { return !empty() || !frozen.empty(); }
 };
 
 // The module itself first (it may have no parameters left), then units in the order of
@@ -30,7 +37,7 @@ struct UnitLayout {
 // module itself. InvalidArgument names a module that is not there, units inside of each other, and
 // parameters of one unit that differ in dtype.
 std::vector<UnitLayout> lay_out_units(nn::Module& module, const std::vector<std::string>& units,
-                                      int ranks);
+                                      int ranks, bool with_frozen);
 
 struct PartRange {
   Elems begin;  // in the parameter
@@ -38,6 +45,6 @@ struct PartRange {
   Elems at;  // in the rank's share
 };
 // What of parameter `index` lies in the share of `rank`; nothing: a count of 0 at 0.
-PartRange part_in_share(const UnitLayout& unit, std::size_t index, int rank);
+PartRange part_in_share(const FlatRun& run, std::size_t index, int rank);
 
 }  // namespace weft::parallel

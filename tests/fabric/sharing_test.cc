@@ -107,6 +107,21 @@ TEST(SharingClippingTest, IsByTheNormOfAllRanks) {
   }
 }
 
+// Halves are gathered and reduced; the shares that are updated are f32.
+TEST(SharingPrecisionTest, MixedPrecisionsFollowSinglePrecision) {
+  const double exact = std::stod(value_of(result({"ddp", 2}, "steps=50"), "loss"));
+  for (const char* strategy : {"deepspeed_stage_1", "deepspeed_stage_2", "fsdp"}) {
+    for (const char* precision : {"bf16-mixed", "16-mixed", "bf16-true"}) {
+      const bool scales = std::string(precision) == "16-mixed";
+      const auto found =
+          result({strategy, 2, "shm", precision}, scales ? "steps=50 scale=1024" : "steps=50");
+      EXPECT_NEAR(std::stod(value_of(found, "loss")), exact, 0.02 * exact)
+          << strategy << ' ' << precision;
+      EXPECT_EQ(value_of(found, "skipped"), "0");
+    }
+  }
+}
+
 // One gradient of one share of one rank is infinite: nobody steps, everybody halves the scale.
 TEST(SharingLossScaleTest, TheVerdictIsThatOfAllRanks) {
   for (const char* strategy : {"deepspeed_stage_1", "deepspeed_stage_2", "fsdp"}) {
