@@ -91,6 +91,8 @@ void declare_output(CLI::App& app, Options& o) {
   add(app, "precision", o.precision, "Numbers to compute with (default: 32-true)")
       ->check(CLI::IsMember({"16-mixed", "bf16-mixed", "32-true", "64-true", "16-true", "bf16-true",
                              "64", "32", "16", "bf16"}));
+  add(app, "tf32", o.tf32, "On cuda, products of f32 may round their factors: True or False");
+  add(app, "graph", o.graph, "On cuda, steps are launches of a CUDA graph: True or False");
   add(app, "devices", o.devices, "Ranks to start, when not started by weft run (default 1)");
   add(app, "accelerator", o.accelerator,
       "What they train on, when not started by weft run (default auto)")
