@@ -1,10 +1,13 @@
 // weft-bench: `weft bench COLLECTIVE ...` runs this program.
 #include <fmt/format.h>
 
+#include <array>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,6 +16,7 @@
 #include "bench/collectives/on_device.h"
 #include "bench/collectives/options.h"
 #include "bench/collectives/report.h"
+#include "bench/output_file.h"
 #include "comm/communicator.h"
 #include "comm/environment.h"
 #include "kernels/base/error.h"
@@ -24,6 +28,23 @@ using namespace weft;  // NOLINT: a program, not a library
 
 constexpr int kExitWrong = 3;  // results were not what they must be
 
+// Before the work, not after. Rank 0 writes the file; all throw where it cannot.
+void check_json_file(const bench::Options& options, Communicator& communicator) {
+  std::array<std::int32_t, 1> good{1};
+  std::exception_ptr error;
+  if (communicator.rank() == 0) {
+    try {
+      bench::require_writable("--json", options.json_file);
+    } catch (...) {
+      error = std::current_exception();
+      good[0] = 0;
+    }
+  }
+  communicator.broadcast(std::span(good), 0);
+  if (error) std::rethrow_exception(error);
+  if (good[0] == 0) fail<IoError>("--json {}: rank 0 cannot write it", options.json_file);
+}
+
 // Runs the table on one rank; rank 0 prints it. Gives the number of wrong elements. `device`: where
 // its buffers are to be, if on one.
 std::int64_t run_rank(const bench::Options& options, Communicator& communicator, int device) {
@@ -31,9 +52,10 @@ std::int64_t run_rank(const bench::Options& options, Communicator& communicator,
     fail<InvalidArgument>("-r {}: there are only ranks 0..{}.", options.root,
                           communicator.size() - 1);
   }
+  if (!options.json_file.empty()) check_json_file(options, communicator);
   std::optional<bench::OnDevice> on_device;
   if (options.on_cuda) on_device.emplace(communicator, device);
-  const std::string where = on_device ? on_device->where() : "host memory";
+  const std::string where = on_device ? on_device->where(communicator) : "host memory";
   const bool speaks = communicator.rank() == 0;
   if (speaks) bench::print_header(options, communicator, where);
   const auto rows = bench::measure(

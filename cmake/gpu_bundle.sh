@@ -9,9 +9,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=${1:-build/cuda}/bin
 bundle=out/gpu-bundle
 limit_mib=60
-required=(gpu_test)
+required=(gpu_test weft)
 # Packed where they are built: benches, what they start, and the programs of the gpu tests (gpu_*_main).
-optional=(bench_kernels weft weft-bench weft-step train_gpt)
+optional=(bench_kernels weft-bench weft-step train_gpt)
 
 for program in "${required[@]}"; do
   [[ -x $bin/$program ]] || { echo "gpu-bundle: $bin/$program is missing; run ./dev build cuda" >&2; exit 1; }

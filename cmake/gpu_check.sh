@@ -2,7 +2,8 @@
 # Runs what the bundle around it holds on this machine's GPUs: every gpu test, compute-sanitizer on the small ones, then
 # the benches. Logs, each program's own JSON, and summary.json (device, driver, and each run's exit code and seconds) go
 # to $OUT (here unless set).
-# Exit: 0 all ran and passed; 1 something failed; 3 there is no usable GPU (the tests that need none ran).
+# Exit: 0 all ran and passed; 1 something failed; 2 a wish that is none; 3 there is no usable GPU (the tests that need
+# none ran).
 #   GPU_CHECK_ONLY=tests|sanitizer|bench   that part alone
 #   GPU_CHECK_LIMIT=SECONDS                for each program, 600 unless set
 set -u
@@ -10,6 +11,14 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${OUT:-.}
 only=${GPU_CHECK_ONLY:-all}
 limit=${GPU_CHECK_LIMIT:-600}
+case $only in
+  all | tests | sanitizer | bench) ;;
+  *) echo "gpu-check: GPU_CHECK_ONLY=$only: expected all, tests, sanitizer or bench" >&2; exit 2 ;;
+esac
+if ! [[ $limit =~ ^[1-9][0-9]{0,6}$ ]]; then
+  echo "gpu-check: GPU_CHECK_LIMIT=$limit: expected seconds, a whole number from 1 on" >&2
+  exit 2
+fi
 mkdir -p "$out" || exit 1
 out=$(cd "$out" && pwd)
 
@@ -21,11 +30,11 @@ for folder in "${CUDA_HOME:-}/lib64" /usr/local/cuda/lib64 /usr/local/cuda-13*/l
 done
 export LD_LIBRARY_PATH=$here/lib${cuda_lib:+:$cuda_lib}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
-device='' driver=''
-if command -v nvidia-smi >/dev/null; then
-  device=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
-  driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
-fi
+# What weft itself can use: nvidia-smi is not everywhere, and sees devices that CUDA_VISIBLE_DEVICES hides.
+info=$("$here/bin/weft" info 2>&1)
+device=$(sed -n 's/^  0: \(.*\), compute capability .*/\1/p' <<<"$info" | head -1)
+driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
+[[ -n $driver ]] || driver=$(sed -n 's/^CUDA devices: .*the driver serves \(.*\))$/CUDA \1/p' <<<"$info" | head -1)
 runs=() failed=0
 
 # run NAME COMMAND...: output to $OUT/NAME.log, the result into the summary.
@@ -56,7 +65,7 @@ if wants tests; then
 fi
 
 if [[ -n $device ]]; then
-  has weft && run info "$here/bin/weft" info
+  run info "$here/bin/weft" info
   # Sizes and processes that are too slow under the sanitizer are named *Large* or live in IpcTest.
   if wants sanitizer; then
     sanitizer=$(command -v compute-sanitizer || compgen -G "/usr/local/cuda*/bin/compute-sanitizer" | head -1)
@@ -85,7 +94,11 @@ if [[ -n $device ]]; then
       done
     fi
     if has weft-step; then
-      run gpt2_step "$here/bin/weft-step" --accelerator cuda --precision bf16-mixed --batch_size 16 --json "$out/gpt2_step.json"
+      step=("$here/bin/weft-step" --accelerator cuda --batch_size 16)
+      run gpt2_step "${step[@]}" --precision bf16-mixed --json "$out/gpt2_step.json"
+      run gpt2_step_graph "${step[@]}" --precision bf16-mixed --graph --json "$out/gpt2_step_graph.json"
+      run gpt2_step_16 "${step[@]}" --precision 16-mixed --graph --json "$out/gpt2_step_16.json"
+      run gpt2_step_tf32 "${step[@]}" --precision 32-true --tf32 --json "$out/gpt2_step_tf32.json"
     fi
   fi
 fi
@@ -101,7 +114,7 @@ fi
 echo "gpu-check: $out/summary.json"
 ((failed)) && exit 1
 if [[ -z $device ]]; then
-  echo "gpu-check: no usable GPU (nvidia-smi names none): the tests that need one were skipped, benches were not run"
+  echo "gpu-check: no usable GPU ($(sed -n 's/^CUDA devices: //p' <<<"$info" | head -1)): the tests that need one were skipped, benches were not run"
   exit 3
 fi
 exit 0

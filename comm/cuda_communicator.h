@@ -17,11 +17,11 @@
 // How. Ranks of one host map each other's memory: threads of a process as it is, processes through
 // CUDA IPC. One kernel a call then reads and writes it where it is (buffers of threads, and
 // symmetric memory) or through shared scratch. Several ranks may share a device: as threads, whose
-// kernels run side by side (give each its own stream, not the default one; and as CUDA waits for
-// all kernels of a device before it frees memory, free none while another thread's collective may
-// be waiting for this rank's: keep it, as caching allocators do), and as processes.
-// Between hosts, and where the system refuses IPC, ranks go through pinned host memory and the
-// communicator's own links: all_reduce reduces inside the host first.
+// kernels run side by side (each needs a stream of its own: the default one is InvalidArgument; and
+// as CUDA waits for all kernels of a device before it frees memory, free none while another
+// thread's collective may be waiting for this rank's: keep it, as caching allocators do), and as
+// processes. Between hosts, and where the system refuses IPC, ranks go through pinned host memory
+// and the communicator's own links: all_reduce reduces inside the host first.
 //
 // Graphs. Calls may be captured, once one of the kind was made before; the Work they give is
 // complete at once, and failures while a graph runs are thrown by the next call and by check().
@@ -75,6 +75,14 @@ class CudaCommunicator {
 
   // Throws what the communicator has failed with, if it has.
   void check() const;
+
+  // Thread blocks that a collective has at most; 0 where it goes through host memory.
+  int lanes() const;
+  // What a rank contributes to a collective by `direct` goes with its flag beside it up to here:
+  // what the tuning says, and at most what there is room for. Set by `weft tune`, which measures
+  // both sides; the same on all ranks, between calls.
+  Bytes small_limit() const;
+  void set_small_limit(Bytes limit);
 
   struct Impl;
   explicit CudaCommunicator(std::unique_ptr<Impl> impl);

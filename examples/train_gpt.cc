@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
     if (!options.accelerator.empty()) fabric_options.accelerator = options.accelerator;
     if (!options.strategy.empty()) fabric_options.strategy = options.strategy;
     if (!options.precision.empty()) fabric_options.precision = options.precision;
+    fabric_options.tf32 = options.tf32;
     fabric_options.grad_compression = options.grad_compression;
     weft::Fabric fabric(fabric_options);
     fabric.launch();

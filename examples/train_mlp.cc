@@ -24,7 +24,8 @@ namespace {
 using namespace weft;  // NOLINT: an example reads better so
 
 struct Options {
-  std::string images, labels, model = "mlp", devices, precision;
+  std::string images, labels, model = "mlp", devices, accelerator, precision;
+  bool tf32 = false;
   std::int64_t batch_size = 64, epochs = 3, hidden = 128;
   double learning_rate = 1e-3;
   std::uint64_t seed = 1;
@@ -40,6 +41,10 @@ Options parse(int argc, char** argv) {
       ->check(CLI::IsMember({"mlp", "conv"}))
       ->capture_default_str();
   app.add_option("--devices", o.devices, "Ranks to start, when not started by weft run");
+  app.add_option("--accelerator", o.accelerator,
+                 "What they train on, when not started by weft run (default auto)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "gpu"}));
+  app.add_flag("--tf32", o.tf32, "On cuda, products of f32 may round their factors");
   app.add_option("--precision", o.precision, "Numbers to compute with (default: 32-true)")
       ->check(CLI::IsMember({"16-mixed", "bf16-mixed", "32-true", "64-true", "16-true", "bf16-true",
                              "64", "32", "16", "bf16"}));
@@ -125,7 +130,9 @@ std::int64_t count_right(const Tensor& logits, const Tensor& labels) {
 void train(const Options& o) {
   FabricOptions fabric_options;
   if (!o.devices.empty()) fabric_options.devices = o.devices;
+  if (!o.accelerator.empty()) fabric_options.accelerator = o.accelerator;
   if (!o.precision.empty()) fabric_options.precision = o.precision;
+  fabric_options.tf32 = o.tf32;
   Fabric fabric(fabric_options);
   fabric.launch();
   fabric.seed_everything(o.seed);

@@ -14,6 +14,7 @@ struct LossScale {
   std::int32_t clean_steps = 0;  // since the scale last changed
   std::int32_t found_inf = 0;    // not 0: this step's gradients are not finite, and it is skipped
   std::int32_t skipped = 0;      // steps of all
+  std::int32_t lost = 0;         // of those, steps under the smallest scale: nothing can help them
 };
 
 struct LossScaleParams {
@@ -32,6 +33,7 @@ WEFT_HD inline void update_loss_scale(LossScale& state, const LossScaleParams& p
   if (state.found_inf != 0) {
     const float less = factor(params.backoff_factor);
     const auto least = static_cast<float>(params.minimum);
+    if (!(state.scale > least)) ++state.lost;
     state.scale = less > least ? less : least;
     state.clean_steps = 0;
     ++state.skipped;
@@ -41,6 +43,16 @@ WEFT_HD inline void update_loss_scale(LossScale& state, const LossScaleParams& p
     state.clean_steps = 0;
   }
   state.found_inf = 0;
+}
+
+// Gradients under the scale of `carried` (under 1 where they were `unscaled` since) are brought to
+// the present one by this factor; `carried` is the present scale from then on, with nothing found.
+WEFT_HD inline double carry_loss_scale(LossScale& carried, bool unscaled,
+                                       const LossScale& present) {
+  const double before = unscaled ? 1.0 : static_cast<double>(carried.scale);
+  carried = LossScale{};
+  carried.scale = present.scale;
+  return static_cast<double>(present.scale) / before;
 }
 
 }  // namespace weft::kernels

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "kernels/cuda/gemm.h"
 #include "launcher/join.h"
 #include "tensor/autograd/node.h"
 #include "tensor/checkpoint/safetensors.h"
@@ -68,6 +69,13 @@ struct Fabric::Impl {
     return scaler->scaled(loss);
   }
 
+  void unscale(const std::vector<Tensor>& parameters) {
+    for (auto* optimizer : scaled_optimizers()) {
+      if (trains(*optimizer, parameters) && !scaler->is_unscaled(*optimizer))
+        scaler->unscale(*optimizer);
+    }
+  }
+
   // A rank sees its own shares only, and all must step or none.
   void make_verdict_common() {
     if (!scaler) return;
@@ -112,6 +120,7 @@ void Fabric::launch() {
   impl_->membership.emplace(launcher::join(impl_->settings));
   // So that CUDA calls of the program's own, too, mean this rank's device.
   if (device().type == DeviceType::cuda) tensor::set_current_device(device());
+  if (impl_->settings.tf32) kernels::cuda::allow_tf32(true);
   if (!is_global_zero()) return;
   for (const auto& text : impl_->settings.warnings) fmt::print(stderr, "weft: warning: {}\n", text);
 }
@@ -191,8 +200,9 @@ void Fabric::setup_optimizers(optim::Optimizer& optimizer) {
   std::erase_if(impl_->scaled, [](const auto& entry) { return entry.expired(); });
   auto registration = std::make_shared<Scaled>(Scaled{&optimizer});
   impl_->scaled.push_back(registration);
-  optimizer.set_gate([scaler = impl_->scaler, registration](optim::Optimizer& stepping) {
-    const bool admitted = scaler->admit(stepping);
+  optimizer.set_gate([scaler = impl_->scaler, registration](optim::Optimizer& stepping,
+                                                            optim::DeviceInputs& inputs) {
+    const bool admitted = scaler->admit(stepping, &inputs);
     scaler->update();
     return admitted;
   });
@@ -256,10 +266,7 @@ double Fabric::clip_gradients(nn::Module& module, const ClipOptions& options) {
   }
   auto* const zero = impl_->find(module, "clip_gradients").zero;
   const auto parameters = module.parameters();
-  for (auto* optimizer : impl_->scaled_optimizers()) {
-    if (trains(*optimizer, parameters) && !impl_->scaler->is_unscaled(*optimizer))
-      impl_->scaler->unscale(*optimizer);
-  }
+  impl_->unscale(parameters);
   // An overflow is the loss scale's to deal with.
   const bool refuse = options.error_if_nonfinite && !impl_->scaler;
   if (options.max_norm) {
@@ -279,6 +286,14 @@ double Fabric::clip_gradients(nn::Module& module, const ClipOptions& options) {
     optim::clip_grad_value_(parameters, *options.clip_val);
   }
   return 0.0;
+}
+
+Tensor Fabric::clip_gradients_tensor(nn::Module& module, double max_norm) {
+  auto* const zero = impl_->find(module, "clip_gradients_tensor").zero;
+  const auto parameters = module.parameters();
+  impl_->unscale(parameters);
+  if (zero != nullptr) return Tensor::scalar(zero->clip_grad_norm(max_norm, false), {DType::f64});
+  return optim::clip_grad_norm_tensor_(parameters, max_norm);
 }
 
 Tensor Fabric::to_device(const Tensor& tensor) const {

@@ -83,8 +83,9 @@ class Fabric {
   void setup(nn::Module& module);
   void setup(nn::Module& module, optim::Optimizer& optimizer);
   // Checks that the optimizer trains parameters of modules set up, and, under 16-mixed, has its
-  // step() unscale the gradients, be skipped (and give false) on every rank where any overflowed,
-  // and adapt the loss scale. Needed there, harmless elsewhere.
+  // step() unscale the gradients, be skipped (and give false: but on CUDA, where the device decides
+  // and nothing waits for it) on every rank where any overflowed, and adapt the loss scale. Needed
+  // there, harmless elsewhere.
   void setup_optimizers(optim::Optimizer& optimizer);
 
   // This rank's part of the loader's samples (data::DistributedSampler), on its device: call
@@ -125,6 +126,9 @@ class Fabric {
   // InvalidArgument where the norm is not finite, unless told otherwise; nothing has changed then.
   // Under 16-mixed that is no error: the step will be skipped.
   double clip_gradients(nn::Module& module, const ClipOptions& options);
+  // By the norm, which comes as an f64 scalar on the gradients' device: waits for nothing there,
+  // for graphs. A norm that is not finite makes gradients NaN or 0.
+  Tensor clip_gradients_tensor(nn::Module& module, double max_norm);
 
   // The precision of a setup module's forward, for the scope: for what is computed outside of one.
   // Mixed precisions alone cast; elsewhere it does nothing.

@@ -173,6 +173,11 @@ void resolve_precision(const FabricOptions& options, FabricSettings& settings) {
         "offer "
         "here, and bf16 needs no loss scale)");
   }
+  settings.tf32 = options.tf32 && settings.accelerator == "cuda";
+  if (options.tf32 && !settings.tf32) {
+    settings.warnings.emplace_back(
+        "tf32 is for products on CUDA devices; the CPU's keep all bits of f32");
+  }
   settings.precision = amp::name_of(*precision);
   settings.policy = amp::policy_of(*precision);
   if (settings.policy.scales_loss)
@@ -217,6 +222,10 @@ FabricSettings resolve(const FabricOptions& options) {
   settings.strategy =
       resolve_strategy(agree(options.strategy, "strategy", "WEFT_STRATEGY", "auto"));
   settings.share_devices = options.share_devices;
+  if (options.share_devices && settings.accelerator == "cpu") {
+    settings.warnings.emplace_back(
+        "share_devices is for CUDA devices; ranks on the CPU share its cores anyway");
+  }
   settings.devices = agree(options.devices, "devices", "WEFT_DEVICES", "1");
   resolve_precision(options, settings);
   settings.grad_compression = resolve_compression(options.grad_compression.value_or("none"));

@@ -29,6 +29,9 @@ struct FabricOptions {
   // 32-true 64-true 16-mixed bf16-mixed 16-true bf16-true, aliases 32 64 16 bf16. On the CPU
   // 16-mixed becomes bf16-mixed, with a warning.
   std::optional<std::string> precision = {};
+  // Whether products of f32 on CUDA may round their factors to TF32 (10 bits of mantissa), for
+  // several times the speed; of the whole process, from launch() on. In code only.
+  bool tf32 = false;
   // The loss scale of 16-mixed, in code only. Where it is given, 16-mixed stays 16-mixed on the CPU
   // too (f16 is computed in f32 and rounded there), to try out what a GPU will do.
   std::optional<amp::GradScalerOptions> grad_scaler = {};
@@ -51,6 +54,7 @@ struct FabricSettings {
   int num_nodes = 1;
   std::string precision = "32-true";
   amp::Policy policy;                                 // what `precision` means
+  bool tf32 = false;                                  // of products of f32, on cuda
   std::optional<amp::GradScalerOptions> grad_scaler;  // of a policy that scales the loss
   std::vector<std::string> warnings;                  // for rank 0 to say once
   parallel::Compression grad_compression = parallel::Compression::none;

@@ -46,7 +46,7 @@ std::byte* BlockCache::allocate(Bytes bytes, QueueId queue, PoolId pool) {
   // Beyond this, sums of sizes could wrap; nothing has that much.
   constexpr std::int64_t kLargest = std::int64_t{1} << 60;
   const std::lock_guard lock(mutex_);
-  if (bytes > Bytes(kLargest)) refuse(bytes);
+  if (bytes > Bytes(kLargest)) refuse(bytes, bytes);
   const auto size = round_up(bytes.size(), kGranule);
   const Key key{pool, size <= kSmallMax, queue};
   if (deferring_ == 0) collect(false);
@@ -60,7 +60,7 @@ std::byte* BlockCache::allocate(Bytes bytes, QueueId queue, PoolId pool) {
     // What is left may hold the request, if not a segment to share.
     if (block == nullptr) block = grow(key, round_up(size, kLargeStep));
   }
-  if (block == nullptr) refuse(bytes);
+  if (block == nullptr) refuse(bytes, to_bytes(round_up(size, kLargeStep)));
   return hand_out(block, size);
 }
 
@@ -257,12 +257,13 @@ void BlockCache::set_limit(std::optional<Bytes> limit) {
   limit_ = limit ? std::optional(limit->size()) : std::nullopt;
 }
 
-void BlockCache::refuse(Bytes bytes) const {
+void BlockCache::refuse(Bytes bytes, Bytes segment) const {
   fail<IoError>(
-      "allocating {} bytes for {}: out of memory. {}; this process holds {} bytes of it{}: {} in "
+      "allocating {} bytes for {}: out of memory for a segment of {} bytes, the least that would "
+      "do. {}; this process holds {} bytes of it{}: {} in "
       "use, {} kept free but in pieces too small or bound to other streams. Use a smaller batch or "
       "model, or free tensors; others on the device may hold the rest",
-      bytes.value, what_, source_->describe_exhaustion(), stats_.held.value,
+      bytes.value, what_, segment.value, source_->describe_exhaustion(), stats_.held.value,
       limit_ ? fmt::format(" (of {} allowed)", *limit_) : "", stats_.in_use.value,
       stats_.kept().value);
 }

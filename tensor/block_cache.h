@@ -69,7 +69,8 @@ class BlockCache {
   BlockCache& operator=(const BlockCache&) = delete;
 
   // 512-byte aligned as far as the source is; bytes > 0. IoError when the source has nothing left
-  // after trimming: how much was asked for, what the source says, and what is held and in use.
+  // after trimming: how much was asked for (and the segment that it would take: 2 MiB and more),
+  // what the source says, and what is held and in use.
   std::byte* allocate(Bytes bytes, QueueId queue, PoolId pool = kSharedPool);
   void free(std::byte* block) noexcept;  // one that allocate() gave
   // Work queued so far on `queue` uses the block; ignored for the block's own queue.
@@ -126,7 +127,7 @@ class BlockCache {
   void wait_for_users(Block* block);
   void collect(bool waiting);
   bool release_free_segments();
-  [[noreturn]] void refuse(Bytes bytes) const;
+  [[noreturn]] void refuse(Bytes bytes, Bytes segment) const;
 
   std::unique_ptr<BlockSource> source_;
   const std::string what_;

@@ -65,6 +65,8 @@ class PinnedSource final : public EventSource {
 
 void* take_scratch(Bytes bytes, cuda::Stream stream);
 void give_scratch(void* data, Bytes bytes, cuda::Stream stream) noexcept;
+void give_back_kept(int device);
+std::string describe_kept(int device);
 
 // Caches are never destroyed: tensors of static storage duration may outlive any other static.
 BlockCache& cache_of(Device device) {
@@ -82,6 +84,7 @@ BlockCache& cache_of(Device device) {
   const std::lock_guard lock(making);
   if (auto* cache = slot.load(std::memory_order_acquire)) return *cache;
   cuda::set_scratch_source({take_scratch, give_scratch});
+  cuda::set_memory_keeper({give_back_kept, describe_kept});
   auto* const made = new BlockCache(std::make_unique<DeviceSource>(device.index),
                                     fmt::format("a tensor on {}", to_string(device)));
   slot.store(made, std::memory_order_release);
@@ -109,6 +112,15 @@ void* take_scratch(Bytes bytes, cuda::Stream stream) {
 
 void give_scratch(void* data, Bytes /*bytes*/, cuda::Stream /*stream*/) noexcept {
   cache_of(cuda_device(cuda::current_device())).free(static_cast<std::byte*>(data));
+}
+
+// For who allocates past this cache: what it does not use goes back first.
+void give_back_kept(int device) { cache_of(cuda_device(device)).trim(); }
+
+std::string describe_kept(int device) {
+  const auto stats = cache_of(cuda_device(device)).stats();
+  return fmt::format("tensors of this process hold {} bytes, {} of them in use", stats.held.value,
+                     stats.in_use.value);
 }
 
 }  // namespace

@@ -19,8 +19,9 @@ class OnDevice {
         calls_{cuda_, stream_.get(), receiving_.get()} {}
 
   const DeviceCalls& calls() const { return calls_; }
-  // "memory of NVIDIA H100 ..., through CUDA IPC"
-  std::string where() const;
+  // "memory of NVIDIA H100 ..., through CUDA IPC"; of all ranks where their devices differ.
+  // Collective.
+  std::string where(Communicator& communicator) const;
 
  private:
   CudaCommunicator& cuda_;

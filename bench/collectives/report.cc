@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "bench/collectives/kinds.h"
+#include "bench/output_file.h"
 #include "kernels/base/error.h"
 
 namespace weft::bench {
@@ -44,9 +44,10 @@ nlohmann::json to_json(const std::optional<Timing>& timing) {
 
 void print_header(const Options& options, const Communicator& communicator,
                   const std::string& where) {
-  fmt::print("# weft bench {}: {} ranks, transport {}, {} buffers, algorithm {}, lanes {}{}\n",
+  fmt::print("# weft bench {}: {} ranks, transport {}, {} buffers, algorithm {}{}{}\n",
              options.collective, communicator.size(), options.transport,
-             options.registered ? "registered" : "ordinary", options.algorithm, options.lanes,
+             options.registered ? "registered" : "ordinary", options.algorithm,
+             options.on_cuda ? std::string() : fmt::format(", lanes {}", options.lanes),
              options.wire ? fmt::format(", wire {}", name_of(*options.wire)) : std::string());
   fmt::print(
       "# buffers in {}\n# minBytes {} maxBytes {} step: {} warmup iters: {} iters: {} validation: "
@@ -119,12 +120,7 @@ void write_json(const Options& options, const Communicator& communicator, const 
                                 {"out_of_place", to_json(row.out_of_place)},
                                 {"in_place", to_json(row.in_place)}});
   }
-  std::ofstream out(options.json_file);
-  out << document.dump(2) << '\n';
-  out.flush();
-  if (!out)
-    fail<IoError>("weft bench: cannot write {}: check the path and the space left on its disk.",
-                  options.json_file);
+  write_text("--json", options.json_file, document.dump(2) + "\n");
 }
 
 }  // namespace weft::bench

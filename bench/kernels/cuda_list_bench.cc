@@ -5,12 +5,14 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "kernels/cuda/cast.h"
+#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/multi_tensor.h"
 #include "kernels/cuda/optimizer.h"
 #include "kernels/cuda/reduce.h"
@@ -131,6 +133,20 @@ void norm(benchmark::State& state, DType dtype) {
   });
 }
 
+// The norm, and gradients beyond it: read, then read and written.
+void clip(benchmark::State& state, DType dtype) {
+  const std::int64_t count = state.range(0);
+  const Memory data(count, dtype);
+  cuda::fill(dtype, Elems(count), data.as(), 1.0, nullptr);
+  const kernels::FlatTensor tensor{data.as(), Elems(count), dtype};
+  const Memory workspace(cuda::norm_workspace({&tensor, 1}).value, DType::u8);
+  double max_norm = std::sqrt(static_cast<double>(count));
+  measure(state, 3 * bytes_of(Elems(count), dtype).value, [&](Stream stream) {
+    max_norm /= 2;  // so that each time there is something to scale
+    cuda::clip_norm({&tensor, 1}, max_norm, workspace.as(), nullptr, stream);
+  });
+}
+
 // `tensors` of equal size with `count` elements in all.
 struct Parameters {
   Memory p, m, v, g, low;
@@ -212,6 +228,7 @@ bool register_all() {
     add("unscale_and_check/" + name,
         [=](benchmark::State& state) { unscale_and_check(state, dtype); });
     add("norm/" + name, [=](benchmark::State& state) { norm(state, dtype); });
+    add("clip/" + name, [=](benchmark::State& state) { clip(state, dtype); });
     for (const std::int64_t inputs : {2, 4, 8}) {
       add("reduce/" + name + "/inputs:" + std::to_string(inputs),
           [=](benchmark::State& state) { reduce(state, dtype, inputs); });

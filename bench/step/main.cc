@@ -3,9 +3,9 @@
 
 #include <cstdio>
 #include <exception>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "bench/output_file.h"
 #include "bench/step/measure.h"
 #include "bench/step/options.h"
 #include "kernels/base/error.h"
@@ -30,14 +30,17 @@ void report(const bench::StepOptions& options, Fabric& fabric, const bench::Step
                static_cast<double>(times.parameters) / 1e6, options.batch_size,
                options.model.block_size, fabric.world_size(), fabric.world_size() == 1 ? "" : "s",
                name_of_device(fabric), fabric.settings().precision);
-  fabric.print("step       {:.2f} ms (median of {}; loss {:.4f} -> {:.4f})", seconds * 1e3,
-               times.seconds.size(), times.first_loss, times.last_loss);
+  fabric.print("step       {:.2f} ms (median of {}{}; loss {:.4f} -> {:.4f})", seconds * 1e3,
+               times.seconds.size(), times.graph_launches > 0 ? " launches of a graph" : "",
+               times.first_loss, times.last_loss);
   fabric.print("tokens/s   {:.0f}", tokens / seconds);
   fabric.print("utilisation {:.1f}% of {:.2f} TFLOP/s ({})", flops / peak * 100, peak / 1e12,
                options.peak_tflops > 0 ? "as given" : "a measured matrix product a rank");
   if (options.json_file.empty() || !fabric.is_global_zero()) return;
   const nlohmann::json json = {{"device", name_of_device(fabric)},
                                {"precision", fabric.settings().precision},
+                               {"tf32", fabric.settings().tf32},
+                               {"graph_launches", times.graph_launches},
                                {"ranks", fabric.world_size()},
                                {"batch_size", options.batch_size},
                                {"block_size", options.model.block_size},
@@ -47,10 +50,7 @@ void report(const bench::StepOptions& options, Fabric& fabric, const bench::Step
                                {"peak_tflops", peak / 1e12},
                                {"mfu", flops / peak},
                                {"last_loss", times.last_loss}};
-  std::ofstream file(options.json_file);
-  if (!(file << json.dump(2) << '\n' << std::flush)) {
-    fail<IoError>("--json {}: cannot be written", options.json_file);
-  }
+  bench::write_text("--json", options.json_file, json.dump(2) + "\n");
 }
 
 }  // namespace
@@ -63,8 +63,12 @@ int main(int argc, char** argv) {
     if (options.accelerator != "auto") fabric_options.accelerator = options.accelerator;
     if (!options.devices.empty()) fabric_options.devices = options.devices;
     if (!options.precision.empty()) fabric_options.precision = options.precision;
+    fabric_options.tf32 = options.tf32;
     Fabric fabric(fabric_options);
     fabric.launch();
+    fabric.on_rank_zero([&] {
+      if (!options.json_file.empty()) bench::require_writable("--json", options.json_file);
+    });
     report(options, fabric, bench::measure_steps(options, fabric));
     return 0;
   } catch (const Error& error) {

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <memory>
+#include <optional>
 
 #include "kernels/base/error.h"
 #include "kernels/cuda/runtime.h"
 #include "tensor/autograd/node.h"
+#include "tensor/cuda_graph.h"
 #include "tensor/ops/basic.h"
 #include "tensor/optim/adam.h"
 
@@ -16,6 +17,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using tensor::Generator;
+
+constexpr int kStepsBeforeGraph = 3;  // two as they are, one that is captured
 
 double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -73,6 +76,9 @@ Tensor random_tokens(const StepOptions& options, Generator& generator) {
 double StepTimes::median() const { return median_of(seconds); }
 
 StepTimes measure_steps(const StepOptions& options, Fabric& fabric) {
+  if (options.graph && fabric.device().type != DeviceType::cuda) {
+    fail<InvalidArgument>("--graph: graphs are CUDA's: give --accelerator=cuda, or leave it out");
+  }
   StepTimes times;
   times.peak_flops = options.peak_tflops > 0 ? options.peak_tflops * 1e12 : measure_peak(fabric);
   Generator generator(1337);
@@ -86,21 +92,30 @@ StepTimes measure_steps(const StepOptions& options, Fabric& fabric) {
   Generator data(static_cast<std::uint64_t>(1 + fabric.global_rank()));
   const Tensor inputs = fabric.to_device(random_tokens(options, data));
   const Tensor targets = fabric.to_device(random_tokens(options, data));
-  for (int step = 0; step < options.warmup + options.steps; ++step) {
+  const auto body = [&](const std::vector<Tensor>& batch) -> std::vector<Tensor> {
+    optimizer.zero_grad();
+    const Tensor loss = model.forward(batch[0], batch[1]).loss;
+    fabric.backward(loss);
+    fabric.clip_gradients_tensor(model, 1.0);
+    optimizer.step();
+    return {loss.detach()};
+  };
+  std::optional<tensor::GraphedStep> graph;
+  if (options.graph) graph.emplace(body, tensor::GraphOptions{.device = fabric.device()});
+  const int warmup = graph ? std::max(options.warmup, kStepsBeforeGraph) : options.warmup;
+  for (int step = 0; step < warmup + options.steps; ++step) {
     fabric.barrier("step");
     drain(fabric);
     const auto start = Clock::now();
-    const Tensor loss = model.forward(inputs, targets).loss;
-    fabric.backward(loss);
-    fabric.clip_gradients(model, {.max_norm = 1.0});
-    optimizer.step();
-    optimizer.zero_grad();
+    const Tensor loss = graph ? (*graph)({inputs, targets})[0] : body({inputs, targets})[0];
     drain(fabric);
     const double slowest = fabric.all_reduce(since(start), "max");
-    if (step >= options.warmup) times.seconds.push_back(slowest);
+    if (step >= warmup) times.seconds.push_back(slowest);
     if (step == 0) times.first_loss = loss.item();
-    if (step + 1 == options.warmup + options.steps) times.last_loss = loss.item();
+    if (step + 1 == warmup + options.steps) times.last_loss = loss.item();
   }
+  times.graph_launches = graph ? graph->launches() : 0;
+  if (auto* scaler = fabric.grad_scaler()) scaler->check(optimizer);
   return times;
 }
 

@@ -16,6 +16,8 @@ StepOptions parse_step_options(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--devices", o.devices, "Ranks to start, as in weft run (default: 1)");
   app.add_option("--precision", o.precision, tensor::amp::precision_names());
+  app.add_flag("--tf32", o.tf32, "On cuda, products of f32 may round their factors to TF32");
+  app.add_flag("--graph", o.graph, "On cuda, capture the step into a graph and launch that");
   const auto size = [&](const char* name, std::int64_t& value, const char* what) {
     app.add_option(name, value, what)->check(CLI::Range(1, 1 << 24))->capture_default_str();
   };

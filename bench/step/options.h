@@ -11,6 +11,8 @@ struct StepOptions {
   std::string accelerator = "auto";
   std::string devices;    // empty: as `weft run` says, or 1
   std::string precision;  // empty: as `weft run` says, or 32-true
+  bool tf32 = false;      // products of f32 on cuda
+  bool graph = false;     // cuda: the step as a CUDA graph
   nn::GPTConfig model;
   std::int64_t batch_size = 4;  // sequences a rank
   int steps = 20;

@@ -24,6 +24,7 @@
 #include "comm/select/tuning_file.h"
 #include "comm/tuning_source.h"
 #include "kernels/base/error.h"
+#include "kernels/cuda/collective.h"
 #include "launcher/join.h"
 
 namespace {
@@ -59,7 +60,19 @@ int show(const bench::TuneOptions& options) {
   for (int r = 0; r < options.ranks; ++r) hosts[static_cast<std::size_t>(r / each)].push_back(r);
   const bool several = hosts.size() > 1;
   problem.hosts = std::make_shared<const comm::HostMap>(comm::host_map_of(std::move(hosts)));
-  const comm::Medium medium = medium_of(options, several);
+  auto medium = medium_of(options, several);
+  if (options.on_cuda && (several || each > kernels::cuda::kMembersMax)) {
+    // As comm/cuda/join.cc has it.
+    medium = several ? comm::Medium::network : comm::Medium::memory;
+    fmt::print(
+        "# CUDA memory of {} is not shared: collectives on it go through pinned host memory by "
+        "tiles of 4 MiB{}. What a tile does there:\n",
+        several ? std::string("several hosts")
+                : fmt::format("more than {} ranks", kernels::cuda::kMembersMax),
+        several ? ", an all_reduce of hosts with equally many ranks between the ranks of one place "
+                  "on each, once it is reduced inside the hosts"
+                : "");
+  }
   const auto told = explain(problem, options.bytes, *tuning, medium, is_crowded(each));
   fmt::print("{} of {} bytes, {} ranks, {} on a host, over {}: {}", name_of(options.collective),
              options.bytes.value, options.ranks, each, name_of(medium), told.choice.algorithm);
@@ -135,7 +148,7 @@ int measure(const bench::TuneOptions& options) {
       fail<Unsupported>(
           "there is nothing to choose between devices whose memory ranks do not "
           "share: {}",
-          on_device->where());
+          on_device->where(communicator));
     }
   }
   const comm::Tuning before = comm::built_in_tuning();
@@ -147,6 +160,10 @@ int measure(const bench::TuneOptions& options) {
   result.tuning.date = today();
   result.tuning.cores = static_cast<std::int32_t>(sysconf(_SC_NPROCESSORS_ONLN));
   result.tuning.ranks = communicator.size();
+  if (on_device) {
+    fmt::print("# flags go beside the data up to {:.0f} bytes of a rank (it was {:.0f})\n",
+               result.tuning.cuda_small_bytes, before.cuda_small_bytes);
+  }
   comm::write_tuning(result.tuning, path);
   fmt::print("wrote {}\n", path);
   return 0;

@@ -73,35 +73,60 @@ double mean_of(std::span<const Sample> group, std::string_view algorithm) {
   return sum / count;
 }
 
-}  // namespace
+Options options_for(Collective collective, std::int64_t bytes, std::string_view algorithm,
+                    const DeviceCalls* device) {
+  Options options;
+  options.collective = name_of(collective);
+  options.min_bytes = options.max_bytes = Bytes(bytes);
+  options.algorithm = algorithm;
+  options.check = false;
+  options.on_cuda = device != nullptr;
+  options.blocking = device == nullptr;
+  return options;
+}
 
-TuneResult tune(const TuneOptions& tune_options, Communicator& communicator, Medium medium,
-                bool crowded, const comm::Tuning& start, const DeviceCalls* device) {
-  TuneResult result{start, {}, {}, {}};
-  const double budget = tune_options.quick ? 0.02 : 0.08;
+// The largest contribution that is faster with its flag beside it than as a program that everybody
+// runs, and so is each smaller one.
+double measure_small_bytes(Communicator& communicator, double budget, const DeviceCalls& device) {
+  std::int64_t best = 0;
+  for (std::int64_t bytes = 512; bytes <= device.cuda.small_limit().value; bytes *= 2) {
+    const auto options = options_for(Collective::all_reduce, bytes, "direct", &device);
+    const Bytes limit = device.cuda.small_limit();
+    const double small = time(options, communicator, budget, &device);
+    device.cuda.set_small_limit(Bytes(0));
+    const double program = time(options, communicator, budget, &device);
+    device.cuda.set_small_limit(limit);
+    if (small >= program) break;
+    best = bytes;
+  }
+  device.cuda.set_small_limit(Bytes(best));
+  return static_cast<double>(best);
+}
+
+std::vector<Sample> measure_all(const TuneOptions& tune_options, Communicator& communicator,
+                                Medium medium, double budget, const DeviceCalls* device) {
+  std::vector<Sample> samples;
   const auto n = communicator.size();
+  const std::int64_t largest = largest_of(medium, tune_options.quick);
   for (const Collective collective : collectives(tune_options.quick)) {
-    const std::int64_t largest = largest_of(medium, tune_options.quick);
     for (std::int64_t bytes = 8 * n; bytes <= largest; bytes *= tune_options.quick ? 16 : 4) {
       const comm::Problem problem{collective, 0, n, 0};
       for (const std::string_view name : candidates(problem, Bytes(bytes), medium)) {
-        Options options;
-        options.collective = name_of(collective);
-        options.min_bytes = options.max_bytes = Bytes(bytes);
-        options.algorithm = name;
-        options.check = false;
-        options.on_cuda = device != nullptr;
-        options.blocking = device == nullptr;
+        Options options = options_for(collective, bytes, name, device);
         const bool one_shot = name == "direct" && collective == Collective::all_reduce;
         for (const bool registered : {false, true}) {
           if (registered && (!shares_memory(medium) || one_shot)) continue;
           options.registered = registered;
-          result.samples.push_back({name, problem, Bytes(bytes),
-                                    time(options, communicator, budget, device), registered});
+          samples.push_back({name, problem, Bytes(bytes),
+                             time(options, communicator, budget, device), registered});
         }
       }
     }
   }
+  return samples;
+}
+
+void fit(TuneResult& result, Medium medium, bool crowded) {
   comm::Tuning& tuning = result.tuning;
   if (shares_memory(medium)) {
     comm::SharedCosts& costs = medium == Medium::cuda ? tuning.cuda : tuning.shared;
@@ -115,35 +140,44 @@ TuneResult tune(const TuneOptions& tune_options, Communicator& communicator, Med
     costs = fit_links(result.samples, costs);
     result.after = error_of(result.samples, costs);
   }
-  std::erase_if(tuning.measured, [&](const comm::Measured& table) {
+}
+
+// Of samples of one collective and size: the model's choice, unless another was clearly faster.
+std::string_view best_of(std::span<const Sample> group, std::string_view model) {
+  std::string_view best = model;
+  double best_seconds = std::numeric_limits<double>::infinity();
+  for (const Sample& sample : group) {
+    if (sample.algorithm == model) best_seconds = mean_of(group, model) * kWorthIt;
+  }
+  for (const Sample& sample : group) {
+    const double seconds = mean_of(group, sample.algorithm);
+    if (sample.algorithm == model || seconds >= best_seconds) continue;
+    best = sample.algorithm;
+    best_seconds = seconds;
+  }
+  return best;
+}
+
+// The tables; neighbours with one winner join.
+void tabulate(TuneResult& result, Medium medium, bool crowded, bool quick, int n) {
+  comm::Tuning& tuning = result.tuning;
+  auto& tables = tuning.measured;
+  std::erase_if(tables, [&](const comm::Measured& table) {
     return table.medium == medium && table.ranks == n;
   });
-  // The model's choice stands unless another was clearly faster; neighbours with one winner join.
   for (std::size_t i = 0; i < result.samples.size();) {
     const Sample& first = result.samples[i];
     const Collective collective = first.problem.collective;
-    const std::string_view model =
-        comm::choose_over(medium, first.problem, first.bytes, crowded, tuning).algorithm;
-    std::string_view best = model;
-    double best_seconds = std::numeric_limits<double>::infinity();
     const std::size_t from = i;
     while (i < result.samples.size() && result.samples[i].bytes == first.bytes &&
            result.samples[i].problem.collective == collective) {
       ++i;
     }
-    const auto group = std::span(result.samples).subspan(from, i - from);
-    for (const Sample& sample : group) {
-      if (sample.algorithm == model) best_seconds = mean_of(group, model) * kWorthIt;
-    }
-    for (const Sample& sample : group) {
-      const double seconds = mean_of(group, sample.algorithm);
-      if (sample.algorithm == model || seconds >= best_seconds) continue;
-      best = sample.algorithm;
-      best_seconds = seconds;
-    }
+    const std::string_view best =
+        best_of(std::span(result.samples).subspan(from, i - from),
+                comm::choose_over(medium, first.problem, first.bytes, crowded, tuning).algorithm);
     // Half way, on a logarithmic scale, to the next size.
-    const std::int64_t up_to = first.bytes.value * (tune_options.quick ? 4 : 2);
-    auto& tables = result.tuning.measured;
+    const std::int64_t up_to = first.bytes.value * (quick ? 4 : 2);
     if (tables.empty() || tables.back().medium != medium || tables.back().ranks != n ||
         tables.back().collective != collective) {
       tables.push_back({medium, collective, n, {}});
@@ -155,6 +189,20 @@ TuneResult tune(const TuneOptions& tune_options, Communicator& communicator, Med
       entries.push_back({up_to, best});
     }
   }
+}
+
+}  // namespace
+
+TuneResult tune(const TuneOptions& options, Communicator& communicator, Medium medium, bool crowded,
+                const comm::Tuning& start, const DeviceCalls* device) {
+  TuneResult result{start, {}, {}, {}};
+  const double budget = options.quick ? 0.02 : 0.08;
+  if (device != nullptr) {
+    result.tuning.cuda_small_bytes = measure_small_bytes(communicator, budget, *device);
+  }
+  result.samples = measure_all(options, communicator, medium, budget, device);
+  fit(result, medium, crowded);
+  tabulate(result, medium, crowded, options.quick, communicator.size());
   return result;
 }
 

@@ -37,6 +37,35 @@ Extent extent_of(const Request& request, int size) {
   return extent;
 }
 
+// The memory that both are, where that is no in-place form: the same buffer, or the narrow one is
+// the rank's own block of the wide one.
+bool overlap_wrongly(const Request& request, const Extent& extent, int rank) {
+  const auto input = reinterpret_cast<std::uintptr_t>(request.buffers.input);
+  const auto output = reinterpret_cast<std::uintptr_t>(request.buffers.output);
+  if (input == 0 || output == 0 || extent.input.value == 0 || extent.output.value == 0)
+    return false;
+  if (input + extent.input.size() <= output || output + extent.output.size() <= input) return false;
+  const auto own =
+      bytes_of(request.input_block, request.call.dtype).size() * static_cast<std::size_t>(rank);
+  if (extent.output > extent.input) return input != output + own;
+  if (extent.input > extent.output) return output != input + own;
+  return input != output;
+}
+
+std::string describe(const cuda::PointerInfo& info) {
+  switch (info.kind) {
+    case cuda::MemoryKind::device:
+      return fmt::format("memory of device {}", info.device);
+    case cuda::MemoryKind::managed:
+      return "managed memory";
+    case cuda::MemoryKind::pinned:
+      return "pinned host memory";
+    case cuda::MemoryKind::unknown:
+      break;
+  }
+  return "host memory, or memory that was freed";
+}
+
 std::shared_ptr<Work::State> make_state(const std::shared_ptr<StreamOrder>& order) {
   auto state = std::make_shared<Work::State>();
   state->completion = std::make_shared<Completion>();
@@ -50,27 +79,38 @@ void CudaCommunicator::Impl::check_buffer(const char* operation, const char* nam
                                           Bytes bytes) const {
   if (data == nullptr || bytes.value == 0) return;
   const cuda::PointerInfo info = cuda::pointer_info(data);
-  const char* what = nullptr;
-  switch (info.kind) {
-    case cuda::MemoryKind::device:
-      if (info.device == device) return;
-      fail<InvalidArgument>(
-          "rank {}: {} on CUDA memory: {} is memory of device {}, but this communicator is of "
-          "device {}; copy it, or ask Communicator::cuda() for that device",
-          base.rank, operation, name, info.device, device);
-    case cuda::MemoryKind::managed:
-      return;
-    case cuda::MemoryKind::pinned:
-      what = "pinned host memory";
-      break;
-    case cuda::MemoryKind::unknown:
-      what = "host memory, or memory that was freed";
-      break;
+  const auto* const last = static_cast<const std::byte*>(data) + (bytes.value - 1);
+  const cuda::PointerInfo end = cuda::pointer_info(last);
+  if (info.kind != end.kind || info.device != end.device) {
+    fail<InvalidArgument>(
+        "rank {}: {} on CUDA memory: {} begins in {} and its last byte, {} bytes on, is {}; pass a "
+        "buffer of as many elements as the call says",
+        base.rank, operation, name, describe(info), bytes.value - 1, describe(end));
+  }
+  if (info.kind == cuda::MemoryKind::managed) return;
+  if (info.kind == cuda::MemoryKind::device) {
+    if (info.device == device) return;
+    fail<InvalidArgument>(
+        "rank {}: {} on CUDA memory: {} is {}, but this communicator is of device {}; copy it, or "
+        "ask Communicator::cuda() for that device",
+        base.rank, operation, name, describe(info), device);
   }
   fail<InvalidArgument>(
       "rank {}: {} on CUDA memory: {} is {}; pass memory of device {}, or call the communicator "
       "itself, whose collectives are on host memory",
-      base.rank, operation, name, what, device);
+      base.rank, operation, name, describe(info), device);
+}
+
+// The default stream is one for all threads: the kernel of one rank, which waits for the others',
+// would keep those from running.
+void CudaCommunicator::Impl::check_stream(const char* operation, Stream stream) const {
+  constexpr std::uintptr_t kLegacy = 1;  // cudaStreamLegacy
+  if (!shares_device || reinterpret_cast<std::uintptr_t>(stream) > kLegacy) return;
+  fail<InvalidArgument>(
+      "rank {}: {} on CUDA memory: the default stream, while other threads of this process are "
+      "ranks on device {} as well: their kernels would wait for each other in one queue. Give each "
+      "rank a stream of its own (tensor::StreamGuard, create_stream())",
+      base.rank, operation, device);
 }
 
 bool CudaCommunicator::Impl::may_capture(Stream stream) const {
@@ -116,9 +156,16 @@ Work CudaCommunicator::Impl::start(const Request& request, Stream stream) {
         "buffer instead, or leave wire out",
         base.rank, operation);
   }
+  check_stream(operation, stream);
   const Extent extent = extent_of(request, base.size);
   check_buffer(operation, "input", request.buffers.input, extent.input);
   check_buffer(operation, "output", request.buffers.output, extent.output);
+  if (overlap_wrongly(request, extent, base.rank)) {
+    fail<InvalidArgument>(
+        "rank {}: {} on CUDA memory: input and output overlap ({} and {} bytes); they must be "
+        "apart, or as communicator.h says for this collective in place",
+        base.rank, operation, extent.input.value, extent.output.value);
+  }
   const bool capturing = may_capture(stream);
   if (base.size == 1) return copy_alone(request, stream, capturing);
   if (staged) return staged->start(request, stream, order);
@@ -159,6 +206,7 @@ Work CudaCommunicator::Impl::message(bool sends, const void* input, void* output
   check.peer(peer);
   check.view("buffer", sends ? input : output, count, dtype);
   base.engine->throw_if_failed();
+  check_stream(operation, stream);
   check_buffer(operation, "buffer", sends ? input : output, bytes_of(count, dtype));
   Call call;
   call.collective = sends ? Collective::send : Collective::recv;
@@ -189,6 +237,13 @@ int CudaCommunicator::rank() const { return impl_->base.rank; }
 int CudaCommunicator::size() const { return impl_->base.size; }
 int CudaCommunicator::device() const { return impl_->device; }
 const std::string& CudaCommunicator::means() const { return impl_->means; }
+int CudaCommunicator::lanes() const { return impl_->staged ? 0 : impl_->island->lanes(); }
+Bytes CudaCommunicator::small_limit() const {
+  return impl_->staged ? Bytes(0) : impl_->island->planner().small_limit();
+}
+void CudaCommunicator::set_small_limit(Bytes limit) {
+  if (!impl_->staged) impl_->island->planner().set_small_limit(limit);
+}
 void CudaCommunicator::check() const { impl_->base.engine->throw_if_failed(); }
 
 Work CudaCommunicator::all_reduce(ConstView input, View output, ReduceOp op, Stream stream,

@@ -21,6 +21,7 @@ struct CudaCommunicator::Impl {
   Communicator::Impl& base;
   int device;
   std::string means;
+  bool shares_device = false;  // with other threads of this process that are ranks
   // All ranks, or with `staged` those of this host, if they address each other's memory.
   std::unique_ptr<Island> island;
   std::unique_ptr<CudaWatch> watch;
@@ -35,8 +36,9 @@ struct CudaCommunicator::Impl {
   Work start(const Request& request, Stream stream);
   Work message(bool sends, const void* input, void* output, Elems count, DType dtype, int peer,
                Stream stream);
-  // Throws unless [data, data + bytes) may be memory of the device.
+  // Throws unless the first and the last of `bytes` at `data` are memory of the device.
   void check_buffer(const char* operation, const char* name, const void* data, Bytes bytes) const;
+  void check_stream(const char* operation, Stream stream) const;
 
  private:
   bool may_capture(Stream stream) const;

@@ -33,6 +33,7 @@ class Island {
   const std::shared_ptr<cuda_ipc::Group>& share_group() const { return group_; }
   FinishWords& words() { return words_; }
   int lanes() const { return lanes_; }
+  CudaPlanner& planner() { return planner_; }
 
   // Gives the tag under which errors know it. `finish.word` may be null.
   FrameTag run(const IslandCall& call, const kernels::cuda::Finish& finish,

@@ -102,12 +102,26 @@ struct Joined {
   std::string why_not;
 };
 
-// All ranks share device memory with the others of their host, or none does.
+// All ranks share device memory with the others of their host, or none does: where that is refused.
+// Where memory is short all throw.
 Joined share_memory(Communicator::Impl& base, int device, const std::vector<int>& ranks,
                     Offer mine) {
   Joined joined;
-  auto offers = exchange(base, mine, [&](Offer& offer) {
+  const auto all_do = [&](const auto& deed) {
+    auto offers = exchange(base, mine, deed);
+    if (const int rank = first_complaint(offers); rank >= 0) {
+      joined.group.reset();
+      joined.why_not = fmt::format("rank {}: {}", base.supervisor->name_of(rank),
+                                   offers[static_cast<std::size_t>(rank)].complaint.text.data());
+      offers.clear();
+    }
+    return offers;
+  };
+  auto offers = all_do([&](Offer&) {
     if (const std::string why = obstacle(base, ranks); !why.empty()) fail<Unsupported>("{}", why);
+  });
+  if (offers.empty()) return joined;
+  agree(base, kWhat, mine, [&](Offer&) {
     const bool exports = std::any_of(ranks.begin(), ranks.end(), [&](int rank) {
       const Member& member = base.supervisor->members()[static_cast<std::size_t>(rank)];
       return member.pid != ::getpid();
@@ -115,23 +129,30 @@ Joined share_memory(Communicator::Impl& base, int device, const std::vector<int>
     const auto self = std::find(ranks.begin(), ranks.end(), base.rank) - ranks.begin();
     joined.group =
         std::make_shared<cuda_ipc::Group>(device, static_cast<int>(self), ranks, exports);
-    offer.invitation = joined.group->invitation();
   });
-  if (first_complaint(offers) < 0) {
-    offers = exchange(base, mine, [&](Offer&) {
-      std::vector<cuda_ipc::Invitation> invitations;
-      for (const int rank : ranks) {
-        invitations.push_back(offers[static_cast<std::size_t>(rank)].invitation);
-      }
-      joined.group->accept(invitations);
-    });
-  }
-  if (const int rank = first_complaint(offers); rank >= 0) {
-    joined.group.reset();
-    joined.why_not = fmt::format("rank {}: {}", base.supervisor->name_of(rank),
-                                 offers[static_cast<std::size_t>(rank)].complaint.text.data());
-  }
+  offers = all_do([&](Offer& offer) { offer.invitation = joined.group->invite(); });
+  if (offers.empty()) return joined;
+  all_do([&](Offer&) {
+    std::vector<cuda_ipc::Invitation> invitations;
+    for (const int rank : ranks) {
+      invitations.push_back(offers[static_cast<std::size_t>(rank)].invitation);
+    }
+    joined.group->accept(invitations);
+  });
   return joined;
+}
+
+// Whether threads of this process, on the device, are other ranks.
+bool shares_device(const Communicator::Impl& base, const std::vector<Offer>& offers) {
+  const auto& members = base.supervisor->members();
+  const auto self = static_cast<std::size_t>(base.rank);
+  for (std::size_t r = 0; r < offers.size(); ++r) {
+    if (r != self && offers[r].pid == offers[self].pid && offers[r].device == offers[self].device &&
+        members[r].host == members[self].host) {
+      return true;
+    }
+  }
+  return false;
 }
 
 bool hosts_are_equal(const HostMap& map) {
@@ -162,6 +183,7 @@ CudaCommunicator& Communicator::cuda(int device, int lanes) {
   Joined joined = share_memory(base, device, ranks, mine);
 
   auto made = std::make_unique<CudaCommunicator::Impl>(base, device);
+  made->shares_device = shares_device(base, offers);
   if (joined.group) {
     made->means = joined.group->in_one_process() ? "threads of one process" : "CUDA IPC";
     made->island = std::make_unique<Island>(joined.group, lanes_of_all, base.settings.algorithm,

@@ -1,5 +1,6 @@
 #include "comm/cuda/planner.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -48,7 +49,18 @@ CudaPlanner::CudaPlanner(const cuda_ipc::Group& group, FinishWords& words,
     : group_(group),
       words_(words),
       default_algorithms_(parse_wishes(algorithms, "algorithm")),
-      tuning_(std::move(tuning)) {}
+      tuning_(std::move(tuning)) {
+  set_small_limit(Bytes(static_cast<std::int64_t>(tuning_->cuda_small_bytes)));
+}
+
+Bytes CudaPlanner::small_limit() const {
+  return Bytes(small_bytes_.load(std::memory_order_relaxed));
+}
+
+void CudaPlanner::set_small_limit(Bytes limit) {
+  const auto room = static_cast<std::int64_t>(group_.layout().small_bytes);
+  small_bytes_.store(std::min(limit.value, room), std::memory_order_relaxed);
+}
 
 std::string_view CudaPlanner::wish(const Problem& problem, std::string_view algorithm) const {
   if (!algorithm.empty() && algorithm != "auto") {
@@ -70,10 +82,8 @@ CudaChoice CudaPlanner::choose(Collective collective, int root, Bytes bytes, Byt
                                std::string_view algorithm) const {
   const Problem problem{collective, group_.self(), group_.size(), is_rooted(collective) ? root : 0};
   std::string_view name = wish(problem, algorithm);
-  const auto most = std::min(static_cast<std::int64_t>(group_.layout().small_bytes),
-                             static_cast<std::int64_t>(tuning_->cuda_small_bytes));
   if (name.empty()) name = choose_on_cuda(problem, bytes, *tuning_);
-  const bool small = may_be_small(collective) && contribution.value <= most && name == "direct";
+  const bool small = may_be_small(collective) && contribution <= small_limit() && name == "direct";
   return {index_of(name), small};
 }
 

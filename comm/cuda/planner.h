@@ -3,6 +3,7 @@
 // Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -39,6 +40,10 @@ class CudaPlanner {
   // own wish, or empty; throws InvalidArgument where it does not do this.
   CudaChoice choose(Collective collective, int root, Bytes bytes, Bytes contribution,
                     std::string_view algorithm) const;
+  // Contributions that may go with their flags beside the data.
+  Bytes small_limit() const;
+  void set_small_limit(Bytes limit);
+
   // capturing: nothing may be allocated. Throws Unsupported where that would be needed.
   const CudaPlan& plan(Collective collective, int root, std::uint8_t algorithm, bool capturing);
 
@@ -58,6 +63,7 @@ class CudaPlanner {
   FinishWords& words_;
   AlgorithmWishes default_algorithms_;
   std::shared_ptr<const Tuning> tuning_;
+  std::atomic<std::int64_t> small_bytes_;
   std::mutex mutex_;
   std::map<Key, std::unique_ptr<CudaPlan>> plans_;
   std::vector<std::shared_ptr<std::byte>> pools_;  // device memory, and its pinned counterpart

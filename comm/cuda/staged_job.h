@@ -39,7 +39,7 @@ struct Staged::Lane {
       for (auto& memory : *side) memory = kernels::cuda::PinnedMemory(kRoom);
     }
     for (auto& shard : shards) {
-      if (with_shards) shard = cuda_ipc::SharedMemory(device, kRoom, false).mapping();
+      if (with_shards) shard = cuda_ipc::SharedMemory(device, kRoom).mapping();
     }
   }
 

@@ -57,7 +57,8 @@ SymmetricMemory CudaCommunicator::allocate_symmetric(Bytes bytes) {
   std::optional<cuda_ipc::SharedMemory> memory;
   const char* const what = "allocate_symmetric on CUDA memory";
   const auto offers = agree(base, what, mine, [&](Offer& offer) {
-    memory.emplace(impl_->device, length, group != nullptr && !group->in_one_process());
+    memory.emplace(impl_->device, length);
+    if (group != nullptr && !group->in_one_process()) memory->offer_to_processes();
     offer.invitation = memory->invitation();
   });
   for (std::size_t r = 0; r < offers.size(); ++r) {

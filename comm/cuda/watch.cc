@@ -141,7 +141,6 @@ void CudaWatch::look_at_troubles() {
   const cuda::Desk& desk = island_.group().desk();
   const auto trouble = static_cast<cuda::Trouble>(load(desk.trouble));
   if (trouble == cuda::Trouble::none || settled_) return;
-  settled_ = true;
   const int peer = island_.group().rank_of(desk.peer);
   const std::string operation = describe(tag_from(desk.ours, desk.epoch));
   switch (trouble) {
@@ -159,9 +158,11 @@ void CudaWatch::look_at_troubles() {
       } catch (const Error& lost) {
         settle({ErrorCode::peer_lost, peer, lost.what(), operation});
       }
-      return;
+      return;  // not settled while it is there after all: asked again
     case cuda::Trouble::none:
+      return;
     case cuda::Trouble::aborted:  // it was told to stop: why is known
+      settled_ = true;
       return;
   }
 }
@@ -220,7 +221,10 @@ void CudaWatch::look_at_times() {
           operation});
 }
 
-void CudaWatch::settle(const Trouble& trouble) { engine_.fail(supervisor_.settle(trouble)); }
+void CudaWatch::settle(const Trouble& trouble) {
+  engine_.fail(supervisor_.settle(trouble));
+  settled_ = true;
+}
 
 std::string CudaWatch::name_of(const Pending& pending) const {
   FrameTag tag = pending.tag;

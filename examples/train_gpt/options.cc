@@ -93,6 +93,8 @@ void declare_output(CLI::App& app, Options& o) {
                              "64", "32", "16", "bf16"}));
   add(app, "strategy", o.strategy,
       "How ranks share the work: ddp, deepspeed_stage_1, _2, _3, fsdp, ... (default: ddp)");
+  add(app, "tf32", o.tf32, "On cuda, products of f32 may round their factors: True or False");
+  add(app, "graph", o.graph, "On cuda, steps are launches of a CUDA graph: True or False");
   add(app, "devices", o.devices, "Ranks to start, when not started by weft run (default 1)");
   add(app, "accelerator", o.accelerator,
       "What they train on, when not started by weft run (default auto)")

@@ -53,6 +53,8 @@ struct Options {
   std::string strategy;     // empty: what weft run was told, or ddp
   std::string grad_compression = "none";
   std::string precision;  // empty: what weft run was told, or 32-true
+  bool tf32 = false;      // products of f32 on cuda
+  bool graph = false;     // on cuda: the step as a CUDA graph
 };
 
 // Exits on --help (0) and on a bad option (2, with the choices), as command lines do.

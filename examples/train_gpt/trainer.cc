@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cmath>
 
 #include "examples/train_gpt/resume.h"
+#include "kernels/base/error.h"
 #include "kernels/base/thread_pool.h"
 #include "tensor/autograd/node.h"
 #include "tensor/nn/deferred_init.h"
@@ -58,6 +60,21 @@ Trainer::Trainer(const Options& options, Fabric& fabric)
   if (start_.kind == Start::Kind::resume) {
     iter_ = load_progress(start_, progressing(), fabric_);
     progress_.line(fmt::format("resuming from {} at iteration {}", start_.path.string(), iter_));
+  }
+  if (options_.graph) {
+    if (fabric_.device().type != DeviceType::cuda) {
+      fail<InvalidArgument>("--graph: graphs are CUDA's: give --accelerator=cuda, or leave it out");
+    }
+    if (options_.order == "epoch") {
+      fail<InvalidArgument>(
+          "--graph: the batches at the end of an epoch are smaller, and a graph has fixed shapes: "
+          "leave out --order epoch, or --graph");
+    }
+    const auto micro_batches = static_cast<std::size_t>(options_.gradient_accumulation_steps);
+    const std::vector<double> weights(micro_batches, 1.0 / static_cast<double>(micro_batches));
+    graph_.emplace(
+        [this, weights](const std::vector<Tensor>& batches) { return update(batches, weights); },
+        tensor::GraphOptions{.device = fabric_.device()});
   }
   fabric_.on_rank_zero([&] {
     progress_.open_log(iter_);
@@ -114,26 +131,24 @@ StepReport Trainer::step() {
   const auto start = Clock::now();
   const auto data = batches_.next(iter_);
   StepReport report;
-  std::vector<Tensor> losses;  // read at the end: on a GPU reading one waits for it
   report.iter = iter_;
   report.lr = schedule_.at(iter_ - skipped_updates());
   optimizer_->set_learning_rate(report.lr);
+  std::vector<Tensor> batches;  // inputs and targets of the micro-batches, in turn
+  std::vector<double> weights;
   for (std::int64_t micro = 0; micro < data.micro_batches; ++micro) {
     const auto batch = on_device(batches_.load(data, micro));
-    const auto accumulate = fabric_.no_backward_sync(*model_, micro + 1 < data.micro_batches);
-    auto loss = model_->forward(batch.inputs, batch.targets).loss;
-    if (batch.weight != 1.0) loss = loss * batch.weight;
-    fabric_.backward(loss);
-    losses.push_back(loss.detach());
+    batches.push_back(batch.inputs);
+    batches.push_back(batch.targets);
+    weights.push_back(batch.weight);
   }
-  memory_->see_gradients();
-  if (options_.grad_clip > 0) fabric_.clip_gradients(*model_, {.max_norm = options_.grad_clip});
-  optimizer_->step();
-  optimizer_->zero_grad();
-  for (const auto& loss : losses) report.loss += loss.item();
+  const auto results = graph_ ? (*graph_)(batches) : update(batches, weights);
+  if (graph_) check_graph(results);
+  // Read at the end: on a GPU reading one waits for it.
+  for (std::size_t m = 0; m < weights.size(); ++m) report.loss += results[m].item();
   report.loss = fabric_.all_reduce(report.loss);
 
-  const auto times = fabric_.last_backward();
+  const auto times = graph_ ? BackwardTimes() : fabric_.last_backward();
   report.comm_ms = milliseconds(times.communication);
   report.exposed_comm_ms = milliseconds(times.exposed);
   report.step_ms = milliseconds(Clock::now() - start);
@@ -142,6 +157,41 @@ StepReport Trainer::step() {
   const auto tokens = data.sequences * options_.model.block_size;
   report.tokens_per_s = static_cast<double>(tokens) / report.step_ms * 1e3;
   return report;
+}
+
+// Gives the losses of the micro-batches, and with a graph, which can throw nothing, the norm of the
+// gradients.
+std::vector<Tensor> Trainer::update(const std::vector<Tensor>& batches,
+                                    const std::vector<double>& weights) {
+  std::vector<Tensor> results;
+  for (std::size_t micro = 0; micro < weights.size(); ++micro) {
+    const auto accumulate = fabric_.no_backward_sync(*model_, micro + 1 < weights.size());
+    auto loss = model_->forward(batches[2 * micro], batches[2 * micro + 1]).loss;
+    if (weights[micro] != 1.0) loss = loss * weights[micro];
+    fabric_.backward(loss);
+    results.push_back(loss.detach());
+  }
+  memory_->see_gradients();
+  if (options_.grad_clip > 0 && options_.graph) {
+    results.push_back(fabric_.clip_gradients_tensor(*model_, options_.grad_clip));
+  } else if (options_.grad_clip > 0) {
+    fabric_.clip_gradients(*model_, {.max_norm = options_.grad_clip});
+  }
+  optimizer_->step();
+  optimizer_->zero_grad();
+  return results;
+}
+
+// What a step without a graph would have thrown.
+void Trainer::check_graph(const std::vector<Tensor>& results) {
+  if (auto* scaler = fabric_.grad_scaler()) {
+    scaler->check(*optimizer_);
+  } else if (options_.grad_clip > 0 && !std::isfinite(results.back().item())) {
+    fail<InvalidArgument>(
+        "iteration {}: the gradients are not finite. Lower --learning_rate, look for bad samples, "
+        "or resume from an earlier checkpoint",
+        iter_);
+  }
 }
 
 data::Batch Trainer::on_device(const data::Batch& batch) const {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "examples/train_gpt/batches.h"
 #include "examples/train_gpt/corpus.h"
@@ -11,6 +12,7 @@
 #include "examples/train_gpt/progress.h"
 #include "examples/train_gpt/resume.h"
 #include "launcher/fabric.h"
+#include "tensor/cuda_graph.h"
 #include "tensor/nn/gpt.h"
 #include "tensor/optim/adam.h"
 #include "tensor/optim/schedule.h"
@@ -27,6 +29,9 @@ class Trainer {
   void save(double validation_loss);
   double validate();
   StepReport step();
+  std::vector<weft::Tensor> update(const std::vector<weft::Tensor>& batches,
+                                   const std::vector<double>& weights);
+  void check_graph(const std::vector<weft::Tensor>& results);
   weft::data::Batch on_device(const weft::data::Batch& batch) const;
   std::int64_t skipped_updates() const;
   Progressing progressing() { return {*model_, *optimizer_, batches_}; }
@@ -41,7 +46,8 @@ class Trainer {
   std::unique_ptr<weft::nn::GPT> model_;
   std::unique_ptr<weft::optim::AdamW> optimizer_;
   weft::optim::CosineSchedule schedule_;
-  std::optional<MemoryWatch> memory_;  // from the first step on
+  std::optional<MemoryWatch> memory_;               // from the first step on
+  std::optional<weft::tensor::GraphedStep> graph_;  // with --graph
   std::int64_t iter_ = 0;
 };
 

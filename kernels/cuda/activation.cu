@@ -88,6 +88,13 @@ struct EpilogueSource {
   const T *dy, *saved;
   T* dx;
 
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(dy);
+    visit(saved);
+    visit(dx);
+  }
+
   template <int N>
   __device__ void add(std::int64_t, std::int64_t row, std::int64_t column,
                       ComputeOf<T> (&sums)[1][N]) const {

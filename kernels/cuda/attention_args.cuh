@@ -28,6 +28,17 @@ struct AttentionArgs {
   double kept = 1.0;
   std::uint64_t seed = 0, stream = 0, first_block = 0, row_blocks = 0;
   const std::uint64_t* advance = nullptr;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(qkv);
+    visit(out);
+    visit(log_sum_exp);
+    visit(dout);
+    visit(dqkv);
+    visit(dot);
+    visit(advance);
+  }
 };
 
 // One block's unit of work: a tile of rows of one head. Blocks count through the tiles of a head

@@ -45,6 +45,11 @@ struct ColumnTarget {
   R divisor;
   R* partials;  // (outer, row_blocks, kSums, columns)
 
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    for (T* sums : out) visit(sums);
+    visit(partials);
+  }
   __device__ void put(int sum, std::int64_t at, R value) const {
     if (out[sum] != nullptr) out[sum][at] = narrow<T>(static_cast<ComputeOf<T>>(value / divisor));
   }

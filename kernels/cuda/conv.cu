@@ -98,6 +98,14 @@ struct Forward {
   const T *x, *weight, *bias;
   T* y;
 
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(x);
+    visit(weight);
+    visit(bias);
+    visit(y);
+  }
+
   struct Product {
     std::int32_t index;
     Triple element;  // channel, ky, kx
@@ -129,6 +137,13 @@ struct InputGradient {
   std::int32_t m, n, k;
   const T *dy, *weight;
   T* dx;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(dy);
+    visit(weight);
+    visit(dx);
+  }
 
   using Product = Triple;  // out channel, ky, kx
   __device__ Column column(std::int32_t j) const { return split(j, s.by_in_pixels, s.by_in_width); }
@@ -166,6 +181,13 @@ struct WeightGradient {
   std::int32_t m, n, k;
   const T *dy, *x;
   R* partials;  // (parts, m, n)
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(dy);
+    visit(x);
+    visit(partials);
+  }
 
   using Product = Triple;  // image, oy, ox
   __device__ Column column(std::int32_t j) const {

@@ -58,6 +58,12 @@ struct Rows {
   double* losses;  // of each row; nullptr: backward alone
   T* dlogits;      // nullptr: forward alone
   DeviceScale scale;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(logits), visit(targets), visit(log_sum_exp), visit(losses), visit(dlogits);
+    visit(scale.gradient), visit(scale.mean_over);
+  }
 };
 
 template <class Row, class T>
@@ -237,16 +243,6 @@ void cross_entropy_mean(const CrossEntropyLoss* loss, DType dtype, void* out, St
   dispatch_floating(dtype, "cross_entropy", [&]<class T>() {
     launch(mean_kernel<T>, Shape{}, stream, loss, static_cast<T*>(out));
   });
-}
-
-CrossEntropyLoss read_loss(const CrossEntropyLoss* loss, Stream stream) {
-  CrossEntropyLoss result;
-  const auto queue = static_cast<cudaStream_t>(stream);
-  check(cudaMemcpyAsync(&result, loss, sizeof result, cudaMemcpyDeviceToHost, queue),
-        "cudaMemcpyAsync of a loss");
-  check(cudaStreamSynchronize(queue), "cudaStreamSynchronize");
-  check_faults();
-  return result;
 }
 
 }  // namespace weft::kernels::cuda

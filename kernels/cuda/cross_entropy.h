@@ -3,7 +3,7 @@
 // Device pointers on the current device; queued on `stream`, no wait on the host, may be captured
 // into a graph. Results repeat to the bit. The loss stays on the device until it is asked for; a
 // target that is out of range makes the sum NaN, its row's gradient zero, and is thrown by
-// read_loss() and check_faults() (kernels/cuda/faults.h) as the CPU's call throws it.
+// check_faults() (kernels/cuda/faults.h) as the CPU's call throws it.
 #pragma once
 
 #include "kernels/cross_entropy.h"
@@ -37,8 +37,5 @@ void cross_entropy_fused(const CrossEntropy& problem, CrossEntropyLoss* loss,
 
 // *out = loss->sum / loss->counted, 0 where nothing is counted.
 void cross_entropy_mean(const CrossEntropyLoss* loss, DType dtype, void* out, Stream stream);
-
-// Waits for the stream and gives the loss, or throws what check_faults() does.
-CrossEntropyLoss read_loss(const CrossEntropyLoss* loss, Stream stream);
 
 }  // namespace weft::kernels::cuda

@@ -45,6 +45,12 @@ __global__ void __launch_bounds__(kGatherThreads)
 struct Order {
   std::int32_t* starts;     // (entries + 1)
   std::int32_t* positions;  // (count)
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(starts);
+    visit(positions);
+  }
 };
 
 // A block's part of the entries, and what one of its warps goes through of the indices.
@@ -158,6 +164,12 @@ struct Sum {
   Order order;
   const T* dy;
   T* dtable;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(dy);
+    visit(dtable);
+  }
 };
 
 // sums += the gradients at positions[begin .. end), in order, in this lane's N columns.

@@ -21,6 +21,14 @@ struct GemmFinish {
   const void* bias = nullptr;   // (columns)
   void* kept = nullptr;         // (rows, columns): the pre-activation, where it is wanted
   const void* saved = nullptr;  // (rows, columns): the pre-activation, for backward
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(c);
+    visit(bias);
+    visit(kept);
+    visit(saved);
+  }
 };
 void finish_gemm(const GemmFinish& work, Stream stream);
 
@@ -32,6 +40,12 @@ struct GemmSums {
   const void* data = nullptr;
   std::int64_t output_stride = 0, term_stride = 0;
   void* to = nullptr;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(data);
+    visit(to);
+  }
 };
 void sum_for_gemm(const GemmSums& sums, Stream stream);
 

@@ -14,6 +14,7 @@
 
 #include "kernels/base/error.h"
 #include "kernels/cuda/gemm_library.h"
+#include "kernels/cuda/reach.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/cuda/status.h"
 
@@ -287,6 +288,11 @@ Plans& plans() {
 }  // namespace
 
 bool run_product(const Product& p, Stream stream) {
+  check_reachable(p.gemm.a, "gemm", "A");
+  check_reachable(p.gemm.b, "gemm", "B");
+  check_reachable(p.gemm.c, "gemm", "C");
+  check_reachable(p.vector, "gemm", "the bias or its gradient");
+  check_reachable(p.matrix, "gemm", "the pre-activation");
   int device = 0;
   check(cudaGetDevice(&device), "CUDA gemm: cudaGetDevice");
   const Operation operation(p);

@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
+#include "kernels/cuda/reach.h"
 #include "kernels/cuda/status.h"
 #include "kernels/cuda/stream.h"
 
@@ -30,8 +32,20 @@ inline unsigned grid_for(std::int64_t items, unsigned threads, std::int64_t bloc
                                                         std::max<std::int64_t>(blocks_max, 1)));
 }
 
+// Calls visit(pointer) for what a kernel is told by an argument: a pointer, or what the pointers()
+// of a struct names (those that come from outside of this library; others need no check).
+template <class T, class Visit>
+void visit_pointers(const T& argument, const Visit& visit) {
+  if constexpr (std::is_pointer_v<T>) {
+    visit(static_cast<const void*>(argument));
+  } else if constexpr (requires { argument.pointers(visit); }) {
+    argument.pointers(visit);
+  }
+}
+
 // Queues kernel(args...) on the stream; arguments are converted to the kernel's parameters and
-// copied. A grid without blocks does nothing. Throws what check() does.
+// copied. A grid without blocks does nothing. Throws what check() does, and InvalidArgument for a
+// pointer that kernels of the current device cannot follow.
 template <class... Parameters, class... Args>
 void launch(void (*kernel)(Parameters...), const Shape& shape, Stream stream, Args&&... args) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
@@ -40,6 +54,12 @@ void launch(void (*kernel)(Parameters...), const Shape& shape, Stream stream, Ar
                          {shape.block.x, shape.block.y, shape.block.z},
                          shape.shared_bytes,
                          shape.cooperative};
+  int argument = 0;
+  const auto check_argument = [&](const auto& value) {
+    visit_pointers(value, [&](const void* data) { check_reachable(data, address, argument); });
+    ++argument;
+  };
+  (check_argument(args), ...);
   if (shape.shared_bytes > kSharedBytesWithoutAsking) {
     check_launch(cudaFuncSetAttribute(address, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                       static_cast<int>(shape.shared_bytes)),

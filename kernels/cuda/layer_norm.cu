@@ -19,6 +19,16 @@ struct Forward {
   const T *x, *weight, *bias;
   T* y;
   R *mean, *rstd;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(x);
+    visit(weight);
+    visit(bias);
+    visit(y);
+    visit(mean);
+    visit(rstd);
+  }
 };
 
 template <class T, class Row, class Team>

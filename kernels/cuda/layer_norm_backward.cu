@@ -21,6 +21,17 @@ struct Backward {
   const R *mean, *rstd;
   T* dx;
   R* partials;  // (blocks, 2, columns): dweight's, dbias's; or nullptr
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(dy);
+    visit(x);
+    visit(weight);
+    visit(mean);
+    visit(rstd);
+    visit(dx);
+    visit(partials);
+  }
 };
 
 // What one team adds to dweight and dbias in its columns.
@@ -178,6 +189,10 @@ __global__ void __launch_bounds__(1024) backward_of_long_rows(Backward<T> p, boo
 template <class T>
 struct ParameterSource {
   Backward<T> p;
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    p.pointers(visit);
+  }
   template <int N>
   __device__ void add(std::int64_t, std::int64_t row, std::int64_t column,
                       ComputeOf<T> (&sums)[2][N]) const {

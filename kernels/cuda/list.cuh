@@ -53,6 +53,14 @@ template <class Op>
 struct ListParams {
   TensorTable<Op::kArrays, Op::kTensors> table;
   typename Op::Values values;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    for (int t = 0; t < table.tensors; ++t) {
+      for (void* array : table.arrays[t]) visit(array);
+    }
+    visit_pointers(values, visit);
+  }
 };
 
 // The chunk whose first element, counted from the tensor's, is `begin`: negative where the tensor

@@ -14,6 +14,12 @@ template <class Out, class In, int kInputs>
 struct MapOperands {
   Out* out = nullptr;
   const In* in[kInputs == 0 ? 1 : kInputs] = {};
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(out);
+    for (const In* input : in) visit(input);
+  }
 };
 
 // A pack, of which elements first .. first + N - 1 of `size` are wanted; those that are not inside

@@ -21,6 +21,13 @@ struct Problem {
   T* out;                 // or nullptr
   std::int64_t* indices;  // or nullptr
   const T* in;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(out);
+    visit(indices);
+    visit(in);
+  }
 };
 
 template <class T>

@@ -1,4 +1,4 @@
-// Scaling of lists, with and without a check, and the loss scale.
+// Scaling of lists, with and without a check.
 #include "kernels/cuda/multi_tensor.h"
 
 #include "kernels/cuda/convert.cuh"
@@ -17,6 +17,13 @@ struct ScaleValues {
   const double* factor_on_device = nullptr;
   const LossScale* loss_scale = nullptr;
   std::int32_t* found_inf = nullptr;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(factor_on_device);
+    visit(loss_scale);
+    visit(found_inf);
+  }
 };
 
 template <class T, bool kCheck>
@@ -95,10 +102,6 @@ void scale_list(const char* operation, std::span<const FlatTensor> tensors,
   launch_scale<double, kCheck>(tensors, values, stream);
 }
 
-__global__ void update_loss_scale_kernel(LossScale* state, LossScaleParams params) {
-  kernels::update_loss_scale(*state, params);
-}
-
 }  // namespace
 
 void scale(std::span<const FlatTensor> tensors, double factor, Stream stream) {
@@ -122,11 +125,6 @@ void unscale_and_check(std::span<const FlatTensor> tensors, LossScale* state, St
   check_present("unscale_and_check", 0, "the loss scale", state, DType::f32);
   scale_list<true>("unscale_and_check", tensors,
                    {.loss_scale = state, .found_inf = &state->found_inf}, stream);
-}
-
-void update_loss_scale(LossScale* state, const LossScaleParams& params, Stream stream) {
-  check_present("update_loss_scale", 0, "the loss scale", state, DType::f32);
-  launch(update_loss_scale_kernel, Shape{1, 1}, stream, state, params);
 }
 
 }  // namespace weft::kernels::cuda

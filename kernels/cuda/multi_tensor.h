@@ -16,8 +16,8 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/cuda/loss_scale.h"
 #include "kernels/cuda/stream.h"
-#include "kernels/loss_scale.h"
 #include "kernels/optimizer.h"
 
 namespace weft::kernels::cuda {
@@ -33,9 +33,6 @@ void unscale_and_check(std::span<const FlatTensor> tensors, double scale, std::i
 // By state->scale, into state->found_inf.
 void unscale_and_check(std::span<const FlatTensor> tensors, LossScale* state,
                        Stream stream = nullptr);
-// kernels/loss_scale.h's rule on a state in device memory.
-void update_loss_scale(LossScale* state, const LossScaleParams& params = {},
-                       Stream stream = nullptr);
 
 // Sum of squares into *result, in the order of kernels/functors/norm.h. `workspace` holds
 // norm_workspace(tensors) bytes and is free again when the work is done.
@@ -43,11 +40,8 @@ Bytes norm_workspace(std::span<const FlatTensor> tensors);
 void squared_norm(std::span<const FlatTensor> tensors, void* workspace, double* result,
                   Stream stream = nullptr);
 
-// *factor = max_norm / (sqrt(*squared_norm) + 1e-6), at most 1, and *norm (where not nullptr) the
-// norm: for a norm whose parts come from several ranks.
-void clip_factor(const double* squared_norm, double max_norm, double* factor, double* norm,
-                 Stream stream = nullptr);
-// All of it: norm, factor, and the gradients scaled down to max_norm (>= 0) where they are beyond;
+// Norm and factor, max_norm / (norm + 1e-6), and the gradients scaled down to max_norm (>= 0) where
+// they are beyond;
 // *norm, where not nullptr, is the norm before. A norm that is not finite makes them NaN or 0, as
 // in PyTorch.
 void clip_norm(std::span<const FlatTensor> tensors, double max_norm, void* workspace,

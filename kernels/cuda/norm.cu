@@ -21,6 +21,12 @@ struct SquaresParams {
   const void* data[kEntries];
   int tensors;
   double* partial;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    for (int t = 0; t < tensors; ++t) visit(data[t]);
+    visit(partial);
+  }
 };
 static_assert(sizeof(SquaresParams) <= kParameterBytes);
 
@@ -112,6 +118,13 @@ struct NormResults {
   double* norm;
   double* factor;
   double max_norm;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(squared);
+    visit(norm);
+    visit(factor);
+  }
 };
 
 WEFT_DEVICE void conclude(double squared, const NormResults& results) {
@@ -139,10 +152,6 @@ __global__ void __launch_bounds__(kPartialLanes)
   if (lane != 0) return;
   *results.squared = sums[0];
   conclude(sums[0], results);
-}
-
-__global__ void clip_factor_kernel(const double* squared, NormResults results) {
-  conclude(*squared, results);
 }
 
 std::int64_t chunks_of(const FlatTensor& tensor) {
@@ -209,15 +218,6 @@ void squared_norm(std::span<const FlatTensor> tensors, void* workspace, double* 
                   Stream stream) {
   check_present("squared_norm", 0, "the result", result, DType::f64);
   norm_of("squared_norm", tensors, workspace, {result, nullptr, nullptr, 0.0}, stream);
-}
-
-void clip_factor(const double* squared_norm, double max_norm, double* factor, double* norm,
-                 Stream stream) {
-  check_present("clip_factor", 0, "the squared norm", squared_norm, DType::f64);
-  check_present("clip_factor", 0, "the factor", factor, DType::f64);
-  check_max_norm("clip_factor", max_norm);
-  launch(clip_factor_kernel, Shape{1, 1}, stream, squared_norm,
-         NormResults{nullptr, norm, factor, max_norm});
 }
 
 void clip_norm(std::span<const FlatTensor> tensors, double max_norm, void* workspace, double* norm,

@@ -47,6 +47,11 @@ struct AdamValues {
   AdamParams params;
   AdamFactors factors;  // of params
   StepOnDevice on_device;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    on_device.pointers(visit);
+  }
 };
 
 WEFT_DEVICE AdamFactors shared_factors(const AdamValues& values) {
@@ -124,6 +129,11 @@ class AdamOp {
 struct SgdValues {
   SgdParams params;
   StepOnDevice on_device;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    on_device.pointers(visit);
+  }
 };
 
 WEFT_DEVICE SgdParams params_of(const SgdValues& values) {

@@ -23,6 +23,14 @@ struct StepOnDevice {
   const std::int64_t* step = nullptr;       // >= 1; for sgd, 1 is the first step
   const double* gradient_scale = nullptr;   // multiplied with the parameters'
   const std::int32_t* found_inf = nullptr;  // not 0: the step leaves everything as it is
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(learning_rate);
+    visit(step);
+    visit(gradient_scale);
+    visit(found_inf);
+  }
 };
 
 void adam(std::span<const AdamTensor> tensors, const AdamParams& params, Stream stream = nullptr);

@@ -103,6 +103,10 @@ template <class T>
 struct ColumnSource {
   Axis axis;
   const T* in;
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(in);
+  }
   template <int N>
   __device__ void add(std::int64_t outer, std::int64_t row, std::int64_t column,
                       ComputeOf<T> (&sums)[1][N]) const {

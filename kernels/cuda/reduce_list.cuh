@@ -31,6 +31,11 @@ class ReduceOpOver {
     const void* inputs[kReduceInputsMax];
     int count;
     std::int64_t divisor;
+
+    template <class Visit>
+    void pointers(const Visit& visit) const {
+      for (int i = 0; i < count; ++i) visit(inputs[i]);
+    }
   };
   using C = ReduceCompute<T>;
   static constexpr int kArrays = 1;

@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdlib>
+#include <mutex>
 
 #include "kernels/base/error.h"
 #include "kernels/cuda/relaxed_capture.h"
@@ -33,7 +34,7 @@ void require_device(int index, const char* operation) {
   const int count = device_count();
   if (index >= 0 && index < count) return;
   if (count == 0)
-    fail<InvalidArgument>("{} {}: there is none, {}.", operation, index, reason_for_none());
+    fail<Unsupported>("{} {}: there is none, {}.", operation, index, reason_for_none());
   fail<InvalidArgument>(
       "{} {}: expected 0..{}, the devices that this process sees (see "
       "CUDA_VISIBLE_DEVICES).",
@@ -71,6 +72,14 @@ void* allocated(cudaError_t status, void* data, const char* operation) {
   }
   check(status, operation);
   return data;
+}
+
+std::mutex keeper_mutex;
+MemoryKeeper kept_keeper;
+
+MemoryKeeper memory_keeper() {
+  const std::lock_guard lock(keeper_mutex);
+  return kept_keeper;
 }
 
 void require_size(Bytes bytes, const char* operation) {
@@ -179,14 +188,24 @@ void* try_allocate(Bytes bytes) {
 }
 
 void* allocate(Bytes bytes) {
-  void* const data = try_allocate(bytes);
-  if (data == nullptr && bytes.value > 0) {
-    fail<IoError>(
-        "allocating {} bytes of device memory: out of memory, {}. Use less, or end who "
-        "holds the rest (nvidia-smi lists them).",
-        bytes.value, device_memory_now());
+  void* data = try_allocate(bytes);
+  if (data != nullptr || bytes.value == 0) return data;
+  const MemoryKeeper keeper = memory_keeper();
+  if (keeper.give_back != nullptr) {
+    keeper.give_back(current_device());
+    data = try_allocate(bytes);
+    if (data != nullptr) return data;
   }
-  return data;
+  fail<IoError>(
+      "allocating {} bytes of device memory: out of memory, {}{}. Use less, or end who holds the "
+      "rest (nvidia-smi lists them).",
+      bytes.value, device_memory_now(),
+      keeper.describe == nullptr ? "" : ", " + keeper.describe(current_device()));
+}
+
+void set_memory_keeper(const MemoryKeeper& keeper) {
+  const std::lock_guard lock(keeper_mutex);
+  kept_keeper = keeper;
 }
 
 void* try_allocate_pinned(Bytes bytes) {
@@ -230,7 +249,9 @@ MemoryInfo memory_info() {
 PointerInfo pointer_info(const void* data) {
   cudaPointerAttributes attributes{};
   const cudaError_t status = cudaPointerGetAttributes(&attributes, data);
-  if (status == cudaErrorInvalidValue) {
+  // Without a device, no memory is one's.
+  if (status == cudaErrorInvalidValue || status == cudaErrorNoDevice ||
+      status == cudaErrorInsufficientDriver) {
     cudaGetLastError();
     return {};
   }

@@ -37,7 +37,7 @@ struct DeviceInfo {
   std::string pci_bus_id;  // "0000:1b:00.0"
   std::string uuid;        // as nvidia-smi prints it: "GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
 };
-// InvalidArgument for an index outside 0 .. device_count() - 1.
+// InvalidArgument for an index outside 0 .. device_count() - 1, where there are devices.
 DeviceInfo device_info(int index);
 // "13.0"; of the driver: the newest that it serves. Empty where there is none.
 std::string driver_version();
@@ -65,8 +65,8 @@ void enable_peer_access(int device, int peer);
 
 // ---- memory of the current device, and pinned memory of the host, which every device can use
 
-// Never nullptr for bytes > 0. IoError where memory does not suffice: how much was asked, how much
-// is free.
+// Never nullptr for bytes > 0. IoError where memory does not suffice, though the keeper gave back
+// what it does not use: how much was asked, how much is free, what the keeper holds.
 void* allocate(Bytes bytes);
 void* allocate_pinned(Bytes bytes);
 // nullptr instead of that error.
@@ -75,6 +75,13 @@ void* try_allocate_pinned(Bytes bytes);
 // Wait until what is queued on the device is done. nullptr does nothing.
 void release(void* data) noexcept;
 void release_pinned(void* data) noexcept;
+
+// Who keeps memory of devices to give it out again: tensor/cuda_allocator.h.
+struct MemoryKeeper {
+  void (*give_back)(int device) = nullptr;        // all that is not in use
+  std::string (*describe)(int device) = nullptr;  // "tensors hold 64 bytes, 32 of them in use"
+};
+void set_memory_keeper(const MemoryKeeper& keeper);
 
 struct MemoryInfo {
   Bytes free, total;
@@ -98,8 +105,6 @@ int device_of(const void* data);
 // ---- copies and fills. Queued on the stream unless they say that they wait. Either end is memory
 // of a device or of the host; with host memory that is not pinned, the call may wait.
 void copy_async(void* to, const void* from, Bytes bytes, Stream stream);
-void copy_peer_async(void* to, int to_device, const void* from, int from_device, Bytes bytes,
-                     Stream stream);
 void fill_async(void* to, unsigned char value, Bytes bytes, Stream stream);
 void fill_zero(void* to, Bytes bytes, Stream stream);
 // Wait until the copy is done, and for the default stream before.
@@ -137,9 +142,6 @@ bool is_capturing(Stream stream);
 void* end_capture(Stream stream);
 void abandon_capture(Stream stream) noexcept;
 void launch_graph(void* graph, Stream stream);
-// Ends a capture and makes `graph` do what was captured: true where the shape of the work is the
-// same (then `graph` was changed in place), else false, and `graph` is as before.
-bool update_graph(void* graph, Stream stream);
 void destroy_graph(void* graph) noexcept;
 
 // ---- memory and events shared between processes of one host

@@ -22,15 +22,16 @@ void check_shared(cudaError_t status, const char* operation) {
   }
   fail<IoError>(
       "{} failed: {} ({}). Sharing device memory needs processes of one host, user and pid "
-      "namespace (containers: --ipc=host --pid=host), the same device visible to both, and an "
-      "owner "
-      "that still holds the memory. Ranks as threads of one process need none of this.",
+      "namespace (containers: --ipc=host --pid=host), the same device visible to both, peer "
+      "access between the two devices where they are two, and an owner that still holds the "
+      "memory. Ranks as threads of one process need none of this.",
       operation, cudaGetErrorString(status), cudaGetErrorName(status));
 }
 
 }  // namespace
 
 IpcHandle export_memory(void* data) {
+  if (device_count() == 0) unsupported("exporting device memory: " + reason_for_none());
   if (device_of(data) < 0) {
     fail<InvalidArgument>(
         "exporting {}: it is not memory of a CUDA device; export what allocate() "

@@ -51,13 +51,6 @@ void copy_async(void* to, const void* from, Bytes bytes, Stream stream) {
         "cudaMemcpyAsync");
 }
 
-void copy_peer_async(void* to, int to_device, const void* from, int from_device, Bytes bytes,
-                     Stream stream) {
-  if (bytes.value <= 0) return;
-  check(cudaMemcpyPeerAsync(to, to_device, from, from_device, bytes.size(), as_stream(stream)),
-        "cudaMemcpyPeerAsync");
-}
-
 void fill_async(void* to, unsigned char value, Bytes bytes, Stream stream) {
   if (bytes.value <= 0) return;
   check(cudaMemsetAsync(to, value, bytes.size(), as_stream(stream)), "cudaMemsetAsync");
@@ -172,18 +165,6 @@ void abandon_capture(Stream stream) noexcept {
 
 void launch_graph(void* graph, Stream stream) {
   check(cudaGraphLaunch(as_graph(graph), as_stream(stream)), "cudaGraphLaunch");
-}
-
-bool update_graph(void* graph, Stream stream) {
-  const CapturedGraph captured(stream);
-  cudaGraphExecUpdateResultInfo info{};
-  const cudaError_t status = cudaGraphExecUpdate(as_graph(graph), captured.get(), &info);
-  if (status == cudaErrorGraphExecUpdateFailure) {
-    cudaGetLastError();
-    return false;
-  }
-  check(status, "cudaGraphExecUpdate");
-  return true;
 }
 
 void destroy_graph(void* graph) noexcept {

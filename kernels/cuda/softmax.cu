@@ -14,6 +14,13 @@ struct Rows {
   std::int64_t rows, columns;
   const T *dy, *in;  // in: x forward, y backward
   T* out;
+
+  template <class Visit>
+  void pointers(const Visit& visit) const {
+    visit(dy);
+    visit(in);
+    visit(out);
+  }
 };
 
 template <class T>

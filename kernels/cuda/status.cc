@@ -15,14 +15,14 @@ bool stays(cudaError_t status) {
          status == cudaErrorLaunchTimeout;
 }
 
+}  // namespace
+
 std::string kernel_name(const void* kernel) {
   const char* name = nullptr;
   if (cudaFuncGetName(&name, kernel) == cudaSuccess && name != nullptr) return name;
   cudaGetLastError();
   return "a kernel";
 }
-
-}  // namespace
 
 void check(int code, const char* operation) {
   const auto status = static_cast<cudaError_t>(code);

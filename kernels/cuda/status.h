@@ -8,8 +8,8 @@ namespace weft::kernels::cuda {
 
 // Throws unless `code`, a cudaError_t, is success; `operation` says what was attempted ("the CUDA
 // softmax kernel"). Unsupported where there is no device or no usable driver, InvalidArgument for
-// what the caller did (a device index out of range, a host pointer passed as a device pointer),
-// else IoError. Errors that a device keeps (a kernel that failed) say so.
+// what the caller did (a device index out of range; for host pointers passed as a device's see
+// kernels/cuda/reach.h), else IoError. Errors that a device keeps (a kernel that failed) say so.
 void check(int code, const char* operation);
 // The same for a launch: the message also names the kernel, its grid, its block and its shared
 // memory.
@@ -19,6 +19,7 @@ struct LaunchShape {
   bool cooperative = false;
 };
 void check_launch(int code, const void* kernel, const LaunchShape& shape);
+std::string kernel_name(const void* kernel);  // as the compiler calls it
 
 // A request that is the caller's mistake (InvalidArgument), and one that this backend does not
 // serve (Unsupported). The message says what was expected, what was found and what to do.

@@ -25,8 +25,4 @@ void cross_entropy_mean(const CrossEntropyLoss*, DType, void*, Stream) {
   refuse_without_backend("CUDA cross_entropy_mean");
 }
 
-CrossEntropyLoss read_loss(const CrossEntropyLoss*, Stream) {
-  refuse_without_backend("CUDA read_loss");
-}
-
 }  // namespace weft::kernels::cuda

@@ -18,18 +18,10 @@ void unscale_and_check(std::span<const FlatTensor>, LossScale*, Stream) {
   refuse_without_backend("CUDA unscale_and_check");
 }
 
-void update_loss_scale(LossScale*, const LossScaleParams&, Stream) {
-  refuse_without_backend("CUDA update_loss_scale");
-}
-
 Bytes norm_workspace(std::span<const FlatTensor>) { refuse_without_backend("CUDA norm"); }
 
 void squared_norm(std::span<const FlatTensor>, void*, double*, Stream) {
   refuse_without_backend("CUDA squared_norm");
-}
-
-void clip_factor(const double*, double, double*, double*, Stream) {
-  refuse_without_backend("CUDA clip_factor");
 }
 
 void clip_norm(std::span<const FlatTensor>, double, void*, double*, Stream) {

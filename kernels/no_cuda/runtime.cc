@@ -10,7 +10,7 @@ int device_count() { return 0; }
 std::string reason_for_none() { return kNoBackend; }
 
 DeviceInfo device_info(int index) {
-  fail<InvalidArgument>("CUDA device {}: there is none, because {}.", index, kNoBackend);
+  fail<Unsupported>("CUDA device {}: there is none, because {}.", index, kNoBackend);
 }
 
 std::string driver_version() { return {}; }
@@ -29,15 +29,13 @@ void* try_allocate(Bytes) { refuse_without_backend("allocating device memory"); 
 void* try_allocate_pinned(Bytes) { refuse_without_backend("allocating pinned memory"); }
 void release(void*) noexcept {}
 void release_pinned(void*) noexcept {}
+void set_memory_keeper(const MemoryKeeper&) {}
 MemoryInfo memory_info() { refuse_without_backend("free memory of a CUDA device"); }
 // Nothing is a device's memory.
 PointerInfo pointer_info(const void*) { return {}; }
 int device_of(const void*) { return -1; }
 
 void copy_async(void*, const void*, Bytes, Stream) { refuse_without_backend("CUDA copy"); }
-void copy_peer_async(void*, int, const void*, int, Bytes, Stream) {
-  refuse_without_backend("CUDA copy between devices");
-}
 void fill_async(void*, unsigned char, Bytes, Stream) { refuse_without_backend("CUDA fill"); }
 void fill_zero(void*, Bytes, Stream) { refuse_without_backend("CUDA fill"); }
 void copy_to_device(void*, const void*, Bytes) { refuse_without_backend("CUDA copy to device"); }
@@ -63,7 +61,6 @@ bool is_capturing(Stream) { return false; }
 void* end_capture(Stream) { refuse_without_backend("capturing a CUDA graph"); }
 void abandon_capture(Stream) noexcept {}
 void launch_graph(void*, Stream) { refuse_without_backend("launching a CUDA graph"); }
-bool update_graph(void*, Stream) { refuse_without_backend("updating a CUDA graph"); }
 void destroy_graph(void*) noexcept {}
 
 IpcHandle export_memory(void*) { refuse_without_backend("exporting device memory"); }

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "kernels/base/error.h"
+#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/runtime.h"
 
 namespace weft::launcher {
@@ -80,6 +81,8 @@ std::string cuda_devices_text() {
                                    cuda::runtime_version(), cuda::driver_version());
     for (int index = 0; index < count; ++index) text += describe(index);
     if (count > 1) text += peer_table(count);
+    const std::string no_products = cuda::reason_for_no_gemm();
+    text += "\n  matrix products: " + (no_products.empty() ? "cuBLASLt" : no_products);
     return text;
   } catch (const Error& error) {
     return fmt::format("{}, but asking for more failed: {}", count, error.what());

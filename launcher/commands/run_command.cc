@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -165,6 +166,11 @@ int run(const CLI::App& app, RunOptions& options) {
   const Machine machine = read_machine();
   launch.devices = resolve_devices(options.accelerator, options.devices, machine,
                                    cuda_device_count(), options.share_devices);
+  if (options.share_devices && launch.devices.accelerator == "cpu") {
+    fmt::print(stderr,
+               "weft run: warning: --share-devices is for CUDA devices; ranks on the CPU share its "
+               "cores anyway\n");
+  }
   launch.shares =
       share_out(machine, launch.devices.count, binding_of(options, machine, launch.devices.count));
   launch.first.local_world_size = launch.first.world_size = launch.devices.count;

@@ -77,14 +77,14 @@ Tensor forward(const LinearShape& s, const Tensor& x, const Tensor& weight, cons
 
 // The gradient of what stands before the activation, and of the bias, in one pass.
 Tensor before_activation(const LinearShape& s, const Tensor& dy, const Tensor& saved,
-                         Tensor& dbias) {
+                         const Tensor& dbias) {
   kernels::BiasActivationBackward p;
   p.dtype = dy.dtype();
   p.rows = s.rows, p.columns = s.out;
   p.dy = dy.data();
   p.dbias = dbias.defined() ? dbias.data() : nullptr;
   if (s.activation == Activation::none) {
-    WEFT_BY_DEVICE(dy.device(), bias_activation_backward, p);
+    if (dbias.defined()) WEFT_BY_DEVICE(dy.device(), bias_activation_backward, p);
     return dy;
   }
   Tensor g = Tensor::empty(dy.shape(), {dy.dtype(), dy.device()});
@@ -108,7 +108,10 @@ void gradient_of_x(const LinearShape& s, const Tensor& g, const Tensor& weight, 
   WEFT_BY_DEVICE(g.device(), gemm, p, kernels::Epilogue::none, nullptr, nullptr);
 }
 
-void gradient_of_weight(const LinearShape& s, const Tensor& g, const Tensor& x, const Tensor& dw) {
+// With `dbias`, the sums of g that the bias gets come from the same reading of g: on CUDA, which
+// alone has a product that leaves them.
+void gradient_of_weight(const LinearShape& s, const Tensor& g, const Tensor& x, const Tensor& dw,
+                        const Tensor& dbias = {}) {
   const bool out_in = s.layout == WeightLayout::out_in;
   Gemm p;
   p.dtype = g.dtype();
@@ -117,7 +120,15 @@ void gradient_of_weight(const LinearShape& s, const Tensor& g, const Tensor& x, 
   p.transpose_a = Transpose::yes;
   p.b = out_in ? x.data() : g.data(), p.ldb = p.n;
   p.c = dw.data(), p.ldc = p.n;
-  WEFT_BY_DEVICE(g.device(), gemm, p, kernels::Epilogue::none, nullptr, nullptr);
+  if (!dbias.defined()) {
+    WEFT_BY_DEVICE(g.device(), gemm, p, kernels::Epilogue::none, nullptr, nullptr);
+    return;
+  }
+  using kernels::cuda::BiasGradient;
+  const DeviceGuard guard(g.device());
+  kernels::cuda::gemm_backward(
+      p, {nullptr, out_in ? BiasGradient::of_a : BiasGradient::of_b, dbias.data()},
+      Stream::current(g.device()).handle());
 }
 
 }  // namespace
@@ -142,10 +153,13 @@ Tensor linear(const Tensor& x_any, const Tensor& weight_any, const Tensor& bias_
       [s, x, weight, bias, saved, for_x, for_weight, for_bias](const Tensor& grad) {
         Tensor dx, dweight, dbias;
         if (for_bias) dbias = autograd::empty_gradient(bias);
-        const Tensor g = before_activation(s, grad.contiguous(), saved, dbias);
+        const bool with_product = for_bias && for_weight && s.activation == Activation::none &&
+                                  grad.device().type == DeviceType::cuda;
+        const Tensor g =
+            before_activation(s, grad.contiguous(), saved, with_product ? Tensor() : dbias);
         if (for_weight) {
           dweight = autograd::empty_gradient(weight);
-          gradient_of_weight(s, g, x, dweight);
+          gradient_of_weight(s, g, x, dweight, with_product ? dbias : Tensor());
         }
         if (for_x) {
           dx = autograd::empty_gradient(x);

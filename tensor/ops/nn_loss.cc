@@ -2,6 +2,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/cuda/cross_entropy.h"
 #include "kernels/cuda/embedding.h"
+#include "kernels/cuda/multi_tensor.h"
 #include "kernels/embedding.h"
 #include "tensor/amp/operands.h"
 #include "tensor/autograd/node.h"
@@ -32,12 +33,39 @@ Tensor cross_entropy_on_cpu(const CrossEntropy& problem, const CrossEntropyMemor
       });
 }
 
+// With the gradient, for a d(mean) of 1, from the same reading of the logits.
+Tensor cross_entropy_with_gradient(const CrossEntropy& problem, const CrossEntropyMemory& memory,
+                                   kernels::CrossEntropyLoss* loss, const Tensor& mean) {
+  const Device device = memory.logits.device();
+  const Tensor dlogits = Tensor::empty(memory.logits.shape(), {problem.dtype, device});
+  {
+    const DeviceGuard guard(device);
+    auto* const stream = Stream::current(device).handle();
+    kernels::cuda::cross_entropy_fused(problem, loss, {1.0, DType::f32, nullptr, loss},
+                                       dlogits.data(), stream);
+    kernels::cuda::cross_entropy_mean(loss, problem.dtype, mean.data(), stream);
+  }
+  return autograd::record("cross_entropy", mean, {memory.logits}, [dlogits](const Tensor& grad) {
+    const Tensor factor = grad.to(DType::f64);  // 1 but for loss scales: then nothing is done
+    const kernels::FlatTensor gradient{dlogits.data(), Elems(dlogits.numel()), dlogits.dtype()};
+    const DeviceGuard guard(dlogits.device());
+    kernels::cuda::scale({&gradient, 1}, factor.data<double>(),
+                         Stream::current(dlogits.device()).handle());
+    return std::vector<Tensor>{dlogits};
+  });
+}
+
 // The same without waiting: sum, count and gradient stay on the device.
 Tensor cross_entropy_on_cuda(const CrossEntropy& problem, const CrossEntropyMemory& memory) {
   const Device device = memory.logits.device();
   const Tensor sums = Tensor::empty({sizeof(kernels::CrossEntropyLoss)}, {DType::u8, device});
   auto* const loss = static_cast<kernels::CrossEntropyLoss*>(sums.data());
   const Tensor mean = Tensor::empty({}, {problem.dtype, device});
+  // Halves are rounded once, with the factor; a leaf may have a buffer for its gradient.
+  if (autograd::should_record({memory.logits}) && !is_half(problem.dtype) &&
+      !memory.logits.is_leaf()) {
+    return cross_entropy_with_gradient(problem, memory, loss, mean);
+  }
   {
     const DeviceGuard guard(device);
     auto* const stream = Stream::current(device).handle();

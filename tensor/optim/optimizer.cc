@@ -72,10 +72,10 @@ Optimizer::Optimizer(std::vector<ParameterGroup> groups, std::vector<std::string
   if (names.empty()) fail<InvalidArgument>("Optimizer: there is no parameter to optimize");
 }
 
-bool Optimizer::step(double gradient_scale, const DeviceInputs& inputs) {
+bool Optimizer::step(double gradient_scale, DeviceInputs inputs) {
   NoGrad no_grad;
   adopt_parts();
-  if (gate_ && !gate_(*this)) return false;
+  if (gate_ && !gate_(*this, inputs)) return false;
   std::map<int, Updates> on_cuda;
   Updates on_cpu(groups_.size());
   for (std::size_t g = 0; g < groups_.size(); ++g) {

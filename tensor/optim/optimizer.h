@@ -57,10 +57,11 @@ class Optimizer {
   // pass of its own). False where the gate said no: then nothing has changed, counts of steps
   // included.
   bool step(double gradient_scale = 1.0) { return step(gradient_scale, {}); }
-  bool step(double gradient_scale, const DeviceInputs& inputs);
+  bool step(double gradient_scale, DeviceInputs inputs);
   // Asked at the start of every step(), with the gradients still to be touched (a loss scale takes
-  // itself out there): false skips the step. Empty: none.
-  using Gate = std::function<bool(Optimizer& optimizer)>;
+  // itself out there): false skips the step. May add to what the step reads on the device. Empty:
+  // none.
+  using Gate = std::function<bool(Optimizer& optimizer, DeviceInputs& inputs)>;
   void set_gate(Gate gate) { gate_ = std::move(gate); }
   void zero_grad();
   double learning_rate() const;         // of the first group

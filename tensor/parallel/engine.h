@@ -11,7 +11,7 @@
 namespace weft::parallel {
 
 struct EngineTimes {
-  // Sum over reductions, from launch to completion; zero where nobody waits for them
+  // Sum over reductions, from launch to completion; where nobody waits for them, of an earlier step
   // (device_hook.h).
   std::chrono::nanoseconds communication{0};
   std::chrono::nanoseconds exposed{0};  // how long backward() waited for it after the last gradient

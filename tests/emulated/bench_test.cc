@@ -4,6 +4,8 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
 
 #include "comm/select/tuning_file.h"
 #include "tests/support/scratch.h"
@@ -63,6 +65,23 @@ TEST(CudaBench, TellsHowRanksShareMemory) {
   EXPECT_THAT(std::string(ask("--transport tcp").at("buffers_in")), HasSubstr("host memory"));
 }
 
+TEST(CudaBench, NamesTheDevicesOfAllRanks) {
+  const auto ran = shell(bench("all_reduce --accelerator cuda --devices 3 -b 0 -e 4 -n 2 -w 1"));
+  EXPECT_EQ(ran.exit_code, 0) << ran.output;
+  EXPECT_THAT(ran.output, testing::AllOf(HasSubstr("(0: rank 0 2)"), HasSubstr("(1: rank 1)"),
+                                         HasSubstr("blocks at most")));
+  EXPECT_THAT(ran.output, testing::Not(HasSubstr("lanes 1")));
+  std::istringstream lines(ran.output);
+  int rows = 0;
+  for (std::string line; std::getline(lines, line);) rows += line.rfind("  ", 0) == 0 ? 1 : 0;
+  EXPECT_EQ(rows, 2) << "0 bytes and 4, each once\n" << ran.output;
+  const auto unwritable = shell(
+      bench("all_reduce --accelerator cuda --devices 2 -n 1000000 -b 8 -e 8 --json /nowhere/x"),
+      30);
+  EXPECT_EQ(unwritable.exit_code, 1);
+  EXPECT_THAT(unwritable.output, HasSubstr("/nowhere/x"));
+}
+
 TEST(CudaBench, TuningOfDevicesIsUsedByJobs) {
   const auto file = tests::scratch("tuning.json");
   const auto tuned = shell(tests::binary("weft_tune_emulated") +
@@ -73,12 +92,21 @@ TEST(CudaBench, TuningOfDevicesIsUsedByJobs) {
   ASSERT_FALSE(tuning.measured.empty());
   for (const auto& table : tuning.measured) EXPECT_EQ(table.medium, comm::Medium::cuda);
   EXPECT_NE(tuning.cuda.wait, comm::kCudaCosts.wait);
+  EXPECT_THAT(tuned.output, HasSubstr("# flags go beside the data up to"));
+  EXPECT_LE(tuning.cuda_small_bytes, 32 << 10);
   EXPECT_EQ(tuning.shared.wait, comm::kSharedCosts.wait);
   const auto shown = shell(tests::binary("weft_tune_emulated") +
                            " --show --accelerator cuda --ranks 2 --bytes 64 --file " + file);
   EXPECT_EQ(shown.exit_code, 0) << shown.output;
   EXPECT_THAT(shown.output, HasSubstr("over cuda"));
   EXPECT_THAT(shown.output, HasSubstr("decided by measured"));
+  for (const char* ranks : {"--ranks 4 --ranks-per-host 2", "--ranks 65"}) {
+    const auto through_host = shell(tests::binary("weft_tune_emulated") +
+                                    " --show --accelerator cuda " + ranks + " --file " + file);
+    EXPECT_EQ(through_host.exit_code, 0) << through_host.output;
+    EXPECT_THAT(through_host.output, HasSubstr("go through pinned host memory"));
+    EXPECT_THAT(through_host.output, testing::Not(HasSubstr("over cuda")));
+  }
   const auto used = shell("WEFT_TUNING=" + file + " " +
                           bench("all_reduce --accelerator cuda -b 8 -e 1M -f 64 -n 2"));
   EXPECT_EQ(used.exit_code, 0) << used.output;

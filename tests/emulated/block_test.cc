@@ -131,7 +131,7 @@ TEST_F(MisuseTest, AHostPointerIsFoundBeforeTheLaunch) {
   try {
     launch(reverse_kernel, Shape{1, 96}, nullptr, &on_stack);
     FAIL() << "a host pointer was taken";
-  } catch (const Error& error) {
+  } catch (const InvalidArgument& error) {
     EXPECT_THAT(error.what(), HasSubstr("host memory that is not pinned"));
   }
 }

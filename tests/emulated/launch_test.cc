@@ -38,6 +38,23 @@ TEST_F(CudaLaunchTest, TwoRanksTrainOnTwoDevicesAsOnTheCpu) {
   for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], wanted[i], 2e-3) << i;
 }
 
+TEST_F(CudaLaunchTest, StepsThatAreAGraphTrainTheSame) {
+  const std::string more = " --max_iters 6 --gradient_accumulation_steps 2";
+  for (const std::string precision : {"32-true", "16-mixed"}) {
+    const std::string options = " --accelerator cuda --devices 2 --precision " + precision + more;
+    const auto eager = shell(tiny("eager") + options);
+    ASSERT_EQ(eager.exit_code, 0) << eager.output;
+    const auto graphed = shell(tiny("graphed") + options + " --graph True");
+    ASSERT_EQ(graphed.exit_code, 0) << graphed.output;
+    const auto wanted = losses("eager.json"), found = losses("graphed.json");
+    ASSERT_EQ(found.size(), 6u);
+    for (std::size_t i = 0; i < 6; ++i) EXPECT_NEAR(found[i], wanted[i], 1e-4) << precision << i;
+  }
+  const auto on_cpu = shell(tiny("cpu") + " --accelerator cpu --graph True");
+  EXPECT_EQ(on_cpu.exit_code, 1);
+  EXPECT_THAT(on_cpu.output, HasSubstr("--accelerator=cuda"));
+}
+
 TEST_F(CudaLaunchTest, APlainProgramStartsItsRanksOnTheirDevices) {
   const auto ran = shell(tiny("plain") + " --accelerator cuda --devices 2");
   ASSERT_EQ(ran.exit_code, 0) << ran.output;

@@ -45,15 +45,31 @@ void* map(std::size_t bytes, int flags, int file) {
 
 }  // namespace
 
+// As `map`, and no page of 2 MiB has anything else in it: as devices have their memory.
+constexpr std::size_t kDevicePage = std::size_t{2} << 20;
+void* map_pages(std::size_t bytes, int file) {
+  auto* const room =
+      static_cast<std::byte*>(map(bytes + kDevicePage, MAP_PRIVATE | MAP_ANONYMOUS, -1));
+  const auto past = reinterpret_cast<std::uintptr_t>(room) % kDevicePage;
+  std::byte* const begin = room + (past == 0 ? 0 : kDevicePage - past);
+  void* const address =
+      mmap(begin, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, file, 0);
+  if (address != MAP_FAILED) return address;
+  std::perror("emulated CUDA: mmap of a device's memory");
+  std::_Exit(2);
+}
+
 // Twice the capacity in addresses: guards, and holes between allocations.
 Arena::Arena(int device, std::size_t capacity)
-    : device_(device), capacity_(capacity), reach_(rounded(2 * capacity + (16 << 20))) {
+    : device_(device),
+      capacity_(capacity),
+      reach_((2 * capacity + (16 << 20) + kDevicePage - 1) / kDevicePage * kDevicePage) {
   file_ = memfd_create("weft-emulated-device", MFD_CLOEXEC);
   if (file_ < 0 || ftruncate(file_, static_cast<off_t>(reach_)) != 0) {
     std::perror("emulated CUDA: memfd_create of a device's memory");
     std::_Exit(2);
   }
-  base_ = static_cast<std::byte*>(map(reach_, MAP_SHARED, file_));
+  base_ = static_cast<std::byte*>(map_pages(reach_, file_));
   granules_ =
       static_cast<std::atomic<bool>*>(map(reach_ / kGranule + 1, MAP_PRIVATE | MAP_ANONYMOUS, -1));
 }

@@ -87,21 +87,6 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
   return error != cudaSuccess ? error : cudaStreamSynchronize(nullptr);
 }
 
-cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int from_device,
-                                size_t bytes, cudaStream_t stream) {
-  if (!valid_device(to_device) || !valid_device(from_device)) return say(cudaErrorInvalidDevice);
-  const auto is_of = [](const void* pointer, int device) {
-    const auto attributes = attributes_of(pointer);
-    return attributes.type == cudaMemoryTypeDevice && attributes.device == device;
-  };
-  if (bytes > 0 && (!is_of(to, to_device) || !is_of(from, from_device))) {
-    remember_failure(fmt::format("a copy to device {} from device {}: to {} from {}", to_device,
-                                 from_device, describe(to), describe(from)));
-    return say(cudaErrorInvalidValue);
-  }
-  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
-}
-
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
                               size_t width, size_t height, cudaMemcpyKind kind,
                               cudaStream_t stream) {

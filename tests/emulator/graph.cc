@@ -49,24 +49,6 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsi
   return cudaSuccess;
 }
 
-cudaError_t cudaGraphExecUpdate(cudaGraphExec_t ready, cudaGraph_t graph,
-                                cudaGraphExecUpdateResultInfo* info) {
-  if (ready == nullptr || graph == nullptr || info == nullptr) return say(cudaErrorInvalidValue);
-  const auto& now = ready->work->nodes;
-  const auto& wanted = graph->work.nodes;
-  *info = {};
-  bool same = now.size() == wanted.size();
-  for (std::size_t i = 0; same && i < now.size(); ++i) {
-    same = now[i].work.kind == wanted[i].work.kind && now[i].after == wanted[i].after;
-  }
-  if (!same) {
-    info->result = cudaGraphExecUpdateErrorTopologyChanged;
-    return say(cudaErrorGraphExecUpdateFailure);
-  }
-  ready->work = std::make_shared<const Captured>(graph->work);
-  return cudaSuccess;
-}
-
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
   if (graph == nullptr || count == nullptr) return say(cudaErrorInvalidValue);
   if (nodes != nullptr) {

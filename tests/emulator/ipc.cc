@@ -181,6 +181,12 @@ cudaError_t cudaIpcOpenMemHandle(void** pointer, cudaIpcMemHandle_t handle, unsi
   }
   if (place.pid == getpid()) return say(cudaErrorDeviceUninitialized);
   if (!valid_device(place.device)) return say(cudaErrorInvalidDevice);
+  int joined = 0;
+  if (place.device != current_device() &&
+      (cudaDeviceCanAccessPeer(&joined, current_device(), place.device) != cudaSuccess ||
+       joined == 0)) {
+    return say(cudaErrorMapBufferObjectFailed);
+  }
   const std::lock_guard lock(opened().mutex);
   auto& use = opened().by_place[{place.pid, place.file, place.inode, place.offset}];
   if (use.count == 0) {

@@ -45,6 +45,15 @@ TEST(FabricOptionsTest, DefaultsAreOneCpuRankInFullPrecision) {
   EXPECT_FALSE(settings.policy.compute || settings.grad_scaler);
 }
 
+TEST(FabricOptionsTest, WishesThatOnlyCudaHasAreWarnedOfOnTheCpu) {
+  EXPECT_TRUE(resolve({}).warnings.empty());
+  const auto tf32 = resolve({.accelerator = "cpu", .tf32 = true});
+  EXPECT_FALSE(tf32.tf32);
+  EXPECT_THAT(tf32.warnings, testing::ElementsAre(testing::HasSubstr("tf32 is for")));
+  const auto shared = resolve({.accelerator = "cpu", .share_devices = true});
+  EXPECT_THAT(shared.warnings, testing::ElementsAre(testing::HasSubstr("share_devices is for")));
+}
+
 TEST(FabricOptionsTest, AliasesAreResolved) {
   EXPECT_EQ(resolve({.precision = "64"}).precision, "64-true");
   EXPECT_EQ(resolve({.precision = "64"}).policy.parameters, DType::f64);

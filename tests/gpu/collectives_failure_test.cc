@@ -5,6 +5,9 @@
 
 #include <fmt/format.h>
 
+#include <memory>
+
+#include "tensor/tensor.h"
 #include "tests/comm/world.h"
 #include "tests/gpu/cuda_world.h"
 
@@ -206,6 +209,120 @@ TEST_F(CudaFailures, BadArgumentsSayWhatToDo) {
         "pinned host memory");
     rank.cuda.barrier(rank.stream).wait();
   });
+}
+
+TEST_F(CudaFailures, ABufferIsAsLongAsTheCallSays) {
+  expect_cuda_world({2}, [](CudaRank& rank) {
+    TwinBuffer data(DType::f32, 100, false);
+    const auto refused = ::testing::ThrowsMessage<InvalidArgument>(
+        AllOf(HasSubstr("begins in memory of device 0 and its last byte"), HasSubstr("freed")));
+    const View beyond{data.device().data, Elems(std::int64_t{1} << 50), DType::f32};
+    EXPECT_THAT([&] { rank.cuda.all_reduce(beyond, ReduceOp::sum, rank.stream); }, refused);
+    EXPECT_THAT([&] { rank.cuda.send(beyond, 1 - rank.rank(), rank.stream); }, refused);
+    const View gathered{data.device().data, Elems(std::int64_t{1} << 51), DType::f32};
+    EXPECT_THAT([&] { rank.cuda.all_gather(data.device(0, 1), gathered, rank.stream); },
+                ::testing::Throws<InvalidArgument>());
+    rank.cuda.barrier(rank.stream).wait();
+  });
+}
+
+TEST_F(CudaFailures, BuffersThatOverlapAreRefused) {
+  expect_cuda_world({2}, [](CudaRank& rank) {
+    TwinBuffer data(DType::f32, 100, false);
+    data.fill(1, rank.stream);
+    const auto refused = ::testing::ThrowsMessage<InvalidArgument>(HasSubstr("overlap"));
+    auto& cuda = rank.cuda;
+    EXPECT_THAT(
+        [&] {
+          cuda.all_reduce(data.device(0, 10), data.device(9, 10), ReduceOp::sum, rank.stream);
+        },
+        refused);
+    const std::int64_t other = 10 * (1 - rank.rank()), own = 10 * rank.rank();
+    EXPECT_THAT([&] { cuda.all_gather(data.device(other, 10), data.device(0, 20), rank.stream); },
+                refused);
+    EXPECT_THAT(
+        [&] {
+          cuda.reduce_scatter(data.device(0, 20), data.device(other, 10), ReduceOp::sum,
+                              rank.stream);
+        },
+        refused);
+    cuda.all_gather(data.device(own, 10), data.device(0, 20), rank.stream);
+    cuda.reduce_scatter(data.device(0, 20), data.device(own, 10), ReduceOp::sum, rank.stream);
+    cuda.all_reduce(data.device(0, 10), data.device(10, 10), ReduceOp::sum, rank.stream).wait();
+  });
+}
+
+// They would wait for each other in one queue for ever.
+TEST_F(CudaFailures, ThreadsThatShareADeviceDoNotShareTheDefaultStream) {
+  expect_cuda_world({2}, [](CudaRank& rank) {
+    TwinBuffer data(DType::f32, 100, false);
+    data.fill(1, rank.stream);
+    const auto refused = ::testing::ThrowsMessage<InvalidArgument>(
+        AllOf(HasSubstr("the default stream"), HasSubstr("a stream of its own")));
+    EXPECT_THAT([&] { rank.cuda.all_reduce(data.device(), ReduceOp::sum, nullptr); }, refused);
+    EXPECT_THAT([&] { rank.cuda.barrier(nullptr); }, refused);
+    EXPECT_THAT([&] { rank.cuda.send(data.device(), 1 - rank.rank(), nullptr); }, refused);
+    rank.cuda.all_reduce(data.device(), ReduceOp::sum, rank.stream).wait();
+  });
+  expect_cuda_world({1}, [](CudaRank& rank) {
+    TwinBuffer data(DType::f32, 100, false);
+    data.fill(1, rank.stream);
+    rank.cuda.all_reduce(data.device(), ReduceOp::sum, nullptr).wait();
+  });
+}
+
+// Takes what the device has but for less than `left`; gone with its owner.
+std::vector<std::shared_ptr<void>> take_memory(Bytes left) {
+  std::vector<std::shared_ptr<void>> taken;
+  std::int64_t chunk = cuda::memory_info().free.value / 2;
+  while (chunk >= left.value / 4) {
+    if (void* const data = cuda::try_allocate(Bytes(chunk))) {
+      taken.emplace_back(data, [](void* memory) { cuda::release(memory); });
+    } else {
+      chunk /= 2;
+    }
+  }
+  return taken;
+}
+
+std::vector<std::exception_ptr> join_two(int device) {
+  std::vector<Communicator> ranks = Communicator::in_process(2);
+  std::vector<std::exception_ptr> errors(2);
+  std::vector<std::thread> threads;
+  for (std::size_t r = 0; r < 2; ++r) {
+    threads.emplace_back([&, r] {
+      try {
+        EXPECT_THAT(ranks[r].cuda(device).means(), HasSubstr("threads of one process"));
+      } catch (...) {
+        errors[r] = std::current_exception();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  return errors;
+}
+
+TEST_F(CudaFailures, TooLittleMemoryIsAnErrorAndNotASlowerWay) {
+  const auto taken = take_memory(Bytes(1 << 20));
+  const auto errors = join_two(0);
+  for (const auto& error : errors) {
+    EXPECT_EQ(code_of(error), ErrorCode::io) << text_of_error(error);
+    EXPECT_THAT(text_of_error(error),
+                AllOf(HasSubstr("out of memory"), HasSubstr("bytes are free on device 0"),
+                      HasSubstr("collectives on CUDA memory: rank")));
+  }
+}
+
+TEST_F(CudaFailures, WhatTensorsOnlyKeepIsGivenBackForIt) {
+  {  // kept by the allocator when it is freed
+    const auto kept = Tensor::empty({64 << 20}, {DType::u8, {DeviceType::cuda, 0}});
+  }
+  auto taken = take_memory(Bytes(1 << 20));
+  for (const auto& error : join_two(0)) EXPECT_EQ(text_of_error(error), "");
+  const auto used = Tensor::empty({1 << 10}, {DType::u8, {DeviceType::cuda, 0}});
+  const auto more = take_memory(Bytes(1 << 20));
+  const auto errors = join_two(0);
+  EXPECT_THAT(text_of_error(errors[0]), HasSubstr("tensors of this process hold"));
 }
 
 TEST_F(CudaFailures, ARankThatDoesNotComeIsATimeout) {

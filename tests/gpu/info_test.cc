@@ -31,6 +31,7 @@ TEST(CudaInfo, TellsEveryDeviceAndWhoReachesWhom) {
     EXPECT_THAT(text, HasSubstr(device.uuid));
   }
   EXPECT_THAT(text, HasSubstr(" MiB free"));
+  EXPECT_THAT(text, HasSubstr("matrix products: "));
   EXPECT_EQ(count > 1, text.find("peer access") != std::string::npos);
 }
 

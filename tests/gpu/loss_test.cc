@@ -8,6 +8,7 @@
 #include "kernels/cuda/embedding.h"
 #include "kernels/cuda/faults.h"
 #include "tests/gpu/device_array.h"
+#include "tests/gpu/read_loss.h"
 
 namespace weft::kernels {
 namespace {

@@ -155,6 +155,7 @@ TEST_F(CudaLossScaleTest, FollowsTheCpuWithoutAskingTheHost) {
     EXPECT_EQ(now.scale, host.scale);
     EXPECT_EQ(now.clean_steps, host.clean_steps);
     EXPECT_EQ(now.skipped, host.skipped);
+    EXPECT_EQ(now.lost, host.lost);
     EXPECT_EQ(now.found_inf, 0);
   }
 }
@@ -228,18 +229,6 @@ TEST_F(CudaNormTest, ClipsOnTheDevice) {
     lists.expect_agreement();
     workspace.host();
   }
-}
-
-TEST_F(CudaNormTest, AFactorFromASumOfSeveralRanks) {
-  DeviceValue<double> squared(25.0), factor(0.0), norm(0.0);
-  cuda::clip_factor(squared.data(), 2.0, factor.data(), norm.data());
-  EXPECT_EQ(norm.get(), 5.0);
-  EXPECT_EQ(factor.get(), 2.0 / (5.0 + 1e-6));
-  cuda::clip_factor(squared.data(), 6.0, factor.data(), nullptr);
-  EXPECT_EQ(factor.get(), 1.0);
-  squared.set(std::nan(""));
-  cuda::clip_factor(squared.data(), 6.0, factor.data(), nullptr);
-  EXPECT_TRUE(std::isnan(factor.get()));
 }
 
 TEST_F(CudaScaleTest, RefusesWhatItCannotDo) {

@@ -10,6 +10,7 @@
 #include "kernels/cuda/faults.h"
 #include "kernels/cuda/layer_norm.h"
 #include "tests/gpu/device_array.h"
+#include "tests/gpu/read_loss.h"
 
 namespace weft::kernels {
 namespace {

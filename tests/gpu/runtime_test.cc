@@ -228,34 +228,6 @@ TEST_F(RuntimeTest, AGraphRunsWhatWasCapturedOnTwoStreams) {
   }
 }
 
-TEST_F(RuntimeTest, AGraphIsUpdatedWhereItsShapeIsTheSame) {
-  const OwnedStream stream;
-  const Memory device(Bytes(8));
-  const auto capture = [&](unsigned char value, int fills) {
-    begin_capture(stream.get());
-    for (int i = 0; i < fills; ++i) {
-      fill_async(static_cast<int*>(device.get()) + i, value, Bytes(4), stream.get());
-    }
-  };
-  const auto first = [&] {
-    int value = 0;
-    copy_to_host(&value, device.get(), Bytes(4));
-    return value;
-  };
-  capture(1, 1);
-  const Graph graph(end_capture(stream.get()));
-  capture(2, 1);
-  EXPECT_TRUE(update_graph(graph.get(), stream.get()));
-  graph.launch(stream.get());
-  stream.synchronize();
-  EXPECT_EQ(first(), 0x02020202);
-  capture(3, 2);
-  EXPECT_FALSE(update_graph(graph.get(), stream.get()));
-  graph.launch(stream.get());
-  stream.synchronize();
-  EXPECT_EQ(first(), 0x02020202);
-}
-
 TEST_F(RuntimeTest, ACaptureThatCannotBeIsAnError) {
   EXPECT_THROW(begin_capture(nullptr), InvalidArgument);
   const OwnedStream stream, side;
@@ -309,7 +281,7 @@ TEST_F(RuntimeTest, PeersAreUsedOnceTheyMay) {
   EXPECT_EQ(device_of(there->get()), 1);
   const OwnedStream stream(0);
   copy_async(here.get(), from.data(), from.size(), stream.get());
-  copy_peer_async(there->get(), 1, here.get(), 0, from.size(), stream.get());
+  copy_async(there->get(), here.get(), from.size(), stream.get());
   copy_async(to.data(), there->get(), from.size(), stream.get());
   stream.synchronize();
   EXPECT_EQ(ints(to)[63], 64);

@@ -195,6 +195,17 @@ TEST_F(TensorStorageTest, ExhaustionSaysWhatWasAskedAndWhatIsHeldAndNothingBreak
       ThrowsMessage<IoError>(
           AllOf(HasSubstr("allocating 1125899906842624 bytes for a tensor on cuda:0"),
                 HasSubstr("are free on cuda:0"), HasSubstr("in use"))));
+  // The segment that a small request takes.
+  tensor::set_cuda_memory_limit(kCuda, Bytes(1));
+  tensor::trim_cuda_memory(kCuda);
+  EXPECT_THAT(
+      [&] {
+        const tensor::StreamGuard guard(Stream::create(kCuda));
+        Tensor::empty({100}, {DType::u8, kCuda});
+      },
+      ThrowsMessage<IoError>(
+          AllOf(HasSubstr("allocating 100 bytes"), HasSubstr("a segment of 2097152 bytes"))));
+  tensor::set_cuda_memory_limit(kCuda, {});
   tensor::trim_cuda_memory(kCuda);
   const auto held = tensor::cuda_memory_stats(kCuda).held;
   tensor::set_cuda_memory_limit(kCuda, held + Bytes(4 << 20));

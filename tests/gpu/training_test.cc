@@ -237,7 +237,7 @@ TEST_F(TrainingTest, ALossScaleFindsOverflowsOnTheDevice) {
   scaler.update();
   EXPECT_EQ(values_of(p), std::vector<double>(6, 0.0));
   p.set_grad(Tensor::full({6}, HUGE_VAL, {DType::f32, kCuda}));
-  EXPECT_FALSE(scaler.step(optimizer));
+  EXPECT_TRUE(scaler.step(optimizer)) << "queued: the device passes over it";
   scaler.update();
   EXPECT_EQ(scaler.scale(), 4.0);
   EXPECT_EQ(values_of(p), std::vector<double>(6, 0.0));

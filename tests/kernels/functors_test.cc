@@ -261,7 +261,9 @@ TEST(LossScaleTest, BacksOffGrowsAndStaysInItsBounds) {
   EXPECT_EQ(state.clean_steps, 0);
   state.scale = 1.5f;
   EXPECT_EQ(step(true), 1.0f);
+  EXPECT_EQ(state.lost, 0);
   EXPECT_EQ(step(true), 1.0f);
+  EXPECT_EQ(state.lost, 1);
   state.scale = 3e38f;
   for (int i = 0; i < 7; ++i) EXPECT_EQ(step(false), 3e38f);
   EXPECT_EQ(state.skipped, 4);

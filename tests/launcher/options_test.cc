@@ -133,6 +133,10 @@ TEST(Options, PlacementIsShownAndDryRunStartsNothing) {
   const Answer many = ask({bin("weft"), "run", "--dry-run", "--devices=20", "false"});
   EXPECT_EQ(many.code, 0);
   EXPECT_THAT(many.out, HasSubstr("and 12 more"));
+  const Answer shares =
+      ask({bin("weft"), "run", "--dry-run", "--devices=2", "--share-devices", "false"});
+  EXPECT_EQ(shares.code, 0);
+  EXPECT_THAT(shares.err, HasSubstr("warning: --share-devices is for CUDA devices"));
   EXPECT_EQ(run({"true"}).err, "");  // --quiet
 }
 

@@ -37,7 +37,7 @@ Group::Group(int device, int self, std::vector<int> ranks, bool exports)
       exports_(exports),
       layout_(static_cast<int>(ranks_.size())),
       stream_(device),
-      arena_(device, Bytes(static_cast<std::int64_t>(layout_.bytes)), exports),
+      arena_(device, Bytes(static_cast<std::int64_t>(layout_.bytes))),
       desk_memory_(Bytes(sizeof(cuda::Desk))) {
   const cuda::DeviceGuard guard(device);
   desk_ = new (desk_memory_.data()) cuda::Desk{};
@@ -49,6 +49,11 @@ Group::Group(int device, int self, std::vector<int> ranks, bool exports)
   party_.segments = reinterpret_cast<std::byte* const*>(table_.get());
   party_.ledger = reinterpret_cast<cuda::Ledger*>(ledger_.get());
   party_.desk = desk_;
+}
+
+const Invitation& Group::invite() {
+  if (exports_) arena_.offer_to_processes();
+  return arena_.invitation();
 }
 
 void Group::accept(const std::vector<Invitation>& all) {

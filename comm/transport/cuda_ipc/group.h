@@ -19,14 +19,15 @@ namespace weft::comm::cuda_ipc {
 
 class Group {
  public:
-  // exports: some members are other processes. Throws IoError.
+  // exports: some members are other processes. Throws IoError where memory is short.
   Group(int device, int self, std::vector<int> ranks, bool exports);
   // Of a group whose kernels have ended: lets go of the others' memory, waits a short while until
   // they have let go of this member's, and frees it. What others still map stays allocated.
   ~Group();
   Group(const Group&) = delete;
 
-  const Invitation& invitation() const { return arena_.invitation(); }
+  // What accept() of the others needs. Throws IoError where the system refuses to share it.
+  const Invitation& invite();
   // Maps the others' arenas; by member.
   void accept(const std::vector<Invitation>& all);
 

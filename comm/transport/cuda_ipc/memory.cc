@@ -45,7 +45,7 @@ Mapping map_own(const Invitation& invitation, int device) {
 
 }  // namespace
 
-SharedMemory::SharedMemory(int device, Bytes bytes, bool exports) {
+SharedMemory::SharedMemory(int device, Bytes bytes) {
   const cuda::DeviceGuard guard(device);
   void* const memory = cuda::allocate(bytes);
   const auto id = [&] {
@@ -67,14 +67,16 @@ SharedMemory::SharedMemory(int device, Bytes bytes, bool exports) {
   invitation_.id = id;
   invitation_.bytes = bytes.value;
   invitation_.device = device;
-  if (exports) {
-    const cuda::IpcHandle handle = cuda::export_memory(memory);
-    static_assert(sizeof handle == sizeof invitation_.handle);
-    std::memcpy(invitation_.handle.data(), &handle, sizeof handle);
-    invitation_.has_handle = 1;
-  }
   const std::lock_guard lock(offered().mutex);
   offered().memory[id] = mapping_;
+}
+
+void SharedMemory::offer_to_processes() {
+  const cuda::DeviceGuard guard(invitation_.device);
+  const cuda::IpcHandle handle = cuda::export_memory(mapping_.get());
+  static_assert(sizeof handle == sizeof invitation_.handle);
+  std::memcpy(invitation_.handle.data(), &handle, sizeof handle);
+  invitation_.has_handle = 1;
 }
 
 Mapping map_memory(const Invitation& invitation, int device) {

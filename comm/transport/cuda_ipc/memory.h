@@ -27,9 +27,11 @@ struct Invitation {
 
 class SharedMemory {
  public:
-  // `bytes` of zeros on `device`. exports: with an IPC handle, for other processes. Throws IoError,
-  // saying how much was asked and what there is, or why the system refuses IPC.
-  SharedMemory(int device, Bytes bytes, bool exports);
+  // `bytes` of zeros on `device`. Throws IoError, saying how much was asked and what there is.
+  SharedMemory(int device, Bytes bytes);
+  // Adds an IPC handle to the invitation, for other processes. Throws IoError where the system
+  // refuses.
+  void offer_to_processes();
 
   const Mapping& mapping() const { return mapping_; }
   const Invitation& invitation() const { return invitation_; }
