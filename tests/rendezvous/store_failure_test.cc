@@ -113,6 +113,33 @@ TEST(StoreFailure, AComplaintStandsWhenNobodyKnowsBetter) {
   EXPECT_THAT(describe(*verdict), HasSubstr("during all_reduce #3"));
 }
 
+TEST(StoreFailure, WhatNobodyInParticularDidNamesNobody) {
+  World world(2);
+  auto a = world.client(0);
+  auto agent = world.client(-1);
+  Failure disagreement = told(Source::self, -1, ErrorCode::mismatch, "ranks disagree");
+  a->report(disagreement);
+  const auto verdict = agent->wait_failure(20s);
+  ASSERT_TRUE(verdict);
+  EXPECT_EQ(describe(*verdict), "ranks disagree");
+}
+
+// An answer that all got stands: the news behind it must not hide what it says.
+TEST(StoreFailure, DoesNotHideAnAnswerThatCameBefore) {
+  for (int round = 0; round < 50; ++round) {
+    World world(2, [](StoreServerOptions& options) { options.verdict_window = 1ms; });
+    auto a = world.client(0);
+    const std::vector<std::int32_t> all{0, 1};
+    auto waits = std::async(std::launch::async, [&] { return a->exchange("x", all, {}, 20s); });
+    {
+      auto b = world.client(1);
+      b->exchange("x", all, {}, 20s);
+      b->report(told(Source::self, 1, ErrorCode::corrupt, "ends at once"));
+    }
+    EXPECT_NO_THROW(EXPECT_EQ(waits.get().size(), 2u)) << round;
+  }
+}
+
 TEST(StoreFailure, ARankDoesNotSpeakForAnAgentOrAnother) {
   World world(3, [](StoreServerOptions& options) { options.verdict_window = 20s; });
   auto a = world.client(0);
