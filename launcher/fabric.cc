@@ -228,6 +228,17 @@ void Fabric::backward(const Tensor& plain_loss) {
 
 BackwardTimes Fabric::last_backward() const { return impl_->times; }
 
+parallel::Engine& Fabric::engine(nn::Module& module) const {
+  return *impl_->find(module, "engine").engine;
+}
+
+parallel::Engine* Fabric::engine_of(const nn::Module& module) const {
+  for (const auto& trained : impl_->trained) {
+    if (trained.module == &module) return trained.engine.get();
+  }
+  return nullptr;
+}
+
 parallel::Zero* Fabric::zero(nn::Module& module) const { return impl_->find(module, "zero").zero; }
 
 Fabric::NoBackwardSync Fabric::no_backward_sync(nn::Module& module, bool enabled) {

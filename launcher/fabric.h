@@ -38,6 +38,7 @@ namespace weft {
 
 namespace parallel {
 class AsyncCheckpoint;  // tensor/parallel/async_checkpoint.h
+class Engine;           // tensor/parallel/engine.h
 struct ShardedState;    // tensor/parallel/checkpoint.h
 }  // namespace parallel
 
@@ -113,6 +114,9 @@ class Fabric {
   // What shares out a module set up under deepspeed or fsdp (what this rank holds, whole parameters
   // outside of forward); nullptr under other strategies.
   parallel::Zero* zero(nn::Module& module) const;
+  // Under any strategy: what averages the gradients of a module set up, and says what this rank
+  // holds of it (Engine::training_shards, for checkpoints of one's own).
+  parallel::Engine& engine(nn::Module& module) const;
 
   [[nodiscard]] NoBackwardSync no_backward_sync(nn::Module& module, bool enabled = true);
 
@@ -150,7 +154,9 @@ class Fabric {
   // --- checkpoints: "name" -> what to save. Collective: rank 0 writes one safetensors file
   // (atomically: the old file stays whole if this fails), then a barrier; or, `sharded`, all ranks
   // write a directory together (docs/checkpoints.md). load() takes either, written by any number of
-  // ranks, and changes nothing before all ranks have checked everything. The loss scale goes along.
+  // ranks under any strategy and precision, and changes nothing before all ranks have checked
+  // everything. The loss scale goes along. A file that somebody else wrote (Hugging Face's of a
+  // GPT-2, say) is the part "model".
   struct State {
     std::vector<std::pair<std::string, nn::Module*>> modules;
     std::vector<std::pair<std::string, optim::Optimizer*>> optimizers;
@@ -210,8 +216,8 @@ class Fabric {
 
  private:
   static void print_line(const std::string& line);
-  void load_file(const std::string& path, const State& state, bool strict);
-  void load_directory(const std::string& path, const State& state, bool strict);
+  parallel::Engine* engine_of(const nn::Module& module) const;  // nullptr: not set up
+  parallel::ShardedState shards_of(const State& state, optim::ShardUse use) const;
   std::unique_ptr<Impl> impl_;
   std::unique_ptr<parallel::AsyncCheckpoint> async_save_;  // once there was one
 };

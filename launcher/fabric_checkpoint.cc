@@ -7,26 +7,13 @@
 #include <string>
 
 #include "launcher/fabric.h"
-#include "tensor/checkpoint/safetensors.h"
 #include "tensor/parallel/agree.h"
 #include "tensor/parallel/async_checkpoint.h"
+#include "tensor/parallel/engine.h"
+#include "tensor/parallel/single_file.h"
 
 namespace weft {
 namespace {
-
-void append(nn::StateDict& all, const std::string& name, const nn::StateDict& part) {
-  for (const auto& [entry, tensor] : part) all.push_back({name + "." + entry, tensor});
-}
-
-// The entries of `part`, their names without it.
-nn::StateDict extract(const nn::StateDict& all, const std::string& name) {
-  nn::StateDict part;
-  const auto prefix = name + ".";
-  for (const auto& [entry, tensor] : all) {
-    if (entry.starts_with(prefix)) part.push_back({entry.substr(prefix.size()), tensor});
-  }
-  return part;
-}
 
 constexpr const char* kGradScaler = "weft.grad_scaler";  // in the file's metadata
 
@@ -43,23 +30,6 @@ std::string as_json(const char* name, const checkpoint::Metadata& texts) {
   } catch (const nlohmann::json::exception& error) {
     fail<InvalidArgument>("Fabric::save(): a text is not UTF-8: {}", error.what());
   }
-}
-
-// `weft consolidate FILE --shards N` finds the parts again by their names in the metadata.
-void write(const std::string& path, const Fabric::State& state, const amp::GradScaler* scaler) {
-  nn::StateDict all;
-  auto parts = nlohmann::json::array();
-  for (const auto& [name, module] : state.modules) {
-    append(all, name, module->state_dict());
-    parts.push_back(name);
-  }
-  for (const auto& [name, optimizer] : state.optimizers) {
-    append(all, name, optimizer->state_dict());
-    parts.push_back(name);
-  }
-  auto metadata = texts_of(state, scaler);
-  metadata[checkpoint::kPartsKey] = parts.dump();
-  checkpoint::save_safetensors(path, all, metadata);
 }
 
 checkpoint::Metadata rank_texts_of(const checkpoint::Source& source, int rank) {
@@ -127,16 +97,24 @@ void Fabric::on_rank_zero(const std::function<void()>& action) {
   throw_error(static_cast<ErrorCode>(verdict[0]), message);
 }
 
+parallel::ShardedState Fabric::shards_of(const State& state, optim::ShardUse use) const {
+  parallel::ShardedState sharded;
+  for (const auto& [name, module] : state.modules) {
+    const auto* engine = engine_of(*module);
+    sharded.parts.push_back({name, engine != nullptr ? engine->parameter_shards()
+                                                     : parallel::replicated(module->state_dict())});
+  }
+  for (const auto& [name, optimizer] : state.optimizers) {
+    sharded.parts.push_back({name, optimizer->state_shards(use)});
+  }
+  return sharded;
+}
+
 void Fabric::save(const std::string& path, const State& state, const SaveOptions& options) {
+  auto sharded = shards_of(state, optim::ShardUse::save);
+  const auto texts = texts_of(state, grad_scaler());
   if (options.sharded) {
-    parallel::ShardedState sharded;
-    for (const auto& [name, module] : state.modules) {
-      sharded.parts.push_back({name, parallel::replicated(module->state_dict())});
-    }
-    for (const auto& [name, optimizer] : state.optimizers) {
-      sharded.parts.push_back({name, parallel::replicated(optimizer->state_dict())});
-    }
-    sharded.state = as_json("metadata", texts_of(state, grad_scaler()));
+    sharded.state = as_json("metadata", texts);
     checkpoint::Metadata own;
     for (const auto& [name, text] : state.rank_texts) own[name] = *text;
     sharded.rank_state = as_json("texts", own);
@@ -149,7 +127,8 @@ void Fabric::save(const std::string& path, const State& state, const SaveOptions
         "set SaveOptions::sharded.",
         path);
   }
-  on_rank_zero([&] { write(path, state, grad_scaler()); });
+  wait_for_save();
+  parallel::save_single_file(path, sharded.parts, texts, communicator());
 }
 
 void Fabric::save_sharded(const std::string& path, const parallel::ShardedState& state,
@@ -170,58 +149,25 @@ void Fabric::wait_for_save() {
 
 void Fabric::load(const std::string& path, const State& state, bool strict) {
   wait_for_save();
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error)) {
-    load_directory(path, state, strict);
-  } else {
-    load_file(path, state, strict);
-  }
-  barrier();
-}
-
-void Fabric::load_file(const std::string& path, const State& state, bool strict) {
-  std::vector<nn::StateMatch> matches;
-  std::optional<Texts> texts;
-  parallel::together(communicator(), [&] {
-    const checkpoint::SafeTensors file(path);
-    const auto all = file.state_dict();
-    for (const auto& [name, module] : state.modules) {
-      matches.push_back(module->match_state_dict(extract(all, name), {strict, path + ", " + name}));
-    }
-    for (const auto& [name, optimizer] : state.optimizers) {
-      matches.push_back(
-          optimizer->match_state_dict(extract(all, name), {strict, path + ", " + name}));
-    }
-    texts.emplace(path, file.metadata(), state, strict);
-    if (grad_scaler() != nullptr) texts->check_scaler();
-  });
-  for (const auto& match : matches) match.apply();
-  texts->apply(state, grad_scaler());
-}
-
-void Fabric::load_directory(const std::string& path, const State& state, bool strict) {
-  const auto source = parallel::open_verified(path, communicator());
-  std::vector<nn::StateMatch> matches;
+  auto source = parallel::open_verified(path, communicator());
   std::optional<Texts> texts;
   checkpoint::Metadata own;
   parallel::together(communicator(), [&] {
-    for (const auto& [name, module] : state.modules) {
-      matches.push_back(
-          module->match_state_dict(source.state_dict(name), {strict, path + ", " + name}));
-    }
-    for (const auto& [name, optimizer] : state.optimizers) {
-      matches.push_back(
-          optimizer->match_state_dict(source.state_dict(name), {strict, path + ", " + name}));
-    }
+    for (const auto& [name, module] : state.modules) source.adapt(name, *module);
     texts.emplace(path, source.metadata(), state, strict);
     if (grad_scaler() != nullptr) texts->check_scaler();
     own = rank_texts_of(source, global_rank());
   });
-  for (const auto& match : matches) match.apply();
+  const auto wishes = shards_of(state, optim::ShardUse::load);
+  parallel::load_sharded(source, wishes.parts, communicator(), {.strict = strict});
+  for (const auto& [name, module] : state.modules) {
+    if (auto* engine = engine_of(*module)) engine->parameters_changed();
+  }
   texts->apply(state, grad_scaler());
   for (const auto& [name, text] : state.rank_texts) {
     if (const auto found = own.find(name); found != own.end()) *text = found->second;
   }
+  barrier();
 }
 
 }  // namespace weft

@@ -11,6 +11,7 @@
 #include "tensor/checkpoint/training.h"
 #include "tensor/parallel/agree.h"
 #include "tensor/parallel/checkpoint.h"
+#include "tensor/parallel/engine.h"
 #include "tensor/random.h"
 
 namespace train_gpt {
@@ -98,12 +99,11 @@ void open_file(Options& options, Start& start) {
   start.kind = Start::Kind::file;
   start.path = options.init_from;
   const checkpoint::SafeTensors file(start.path);
-  start.weights = file.state_dict();
   start.tokenizer = tokenizer_of(file.metadata());
   const bool says_heads = file.metadata().contains("n_head");
   const auto heads =
       says_heads ? std::optional(number(file.metadata(), "n_head", file.source())) : std::nullopt;
-  const auto config = nn::infer_gpt_config(start.weights, heads, file.source());
+  const auto config = nn::infer_gpt_config(file.state_dict(), heads, file.source());
   start.vocab_size = config.vocab_size;
   adopt(options, config, file.source());
 }
@@ -132,10 +132,24 @@ std::unique_ptr<nn::GPT> build_model(const Options& options, const Start& start)
         "tokenizer (--tokenizer bin for GPT-2's own).",
         start.path.string(), *start.vocab_size, options.data, options.model.vocab_size);
   }
-  auto model = std::make_unique<nn::GPT>(options.model);
-  if (start.kind == Start::Kind::file)
-    model->load_state_dict(start.weights, {.source = start.path.string()});
-  return model;
+  return std::make_unique<nn::GPT>(options.model);
+}
+
+void load_weights(const Start& start, nn::GPT& model, Fabric& fabric) {
+  if (start.kind != Start::Kind::file) return;
+  fabric.load(start.path.string(), {{{"model", &model}}, {}, {}});
+}
+
+bool is_sharded(const Options& options, const Fabric& fabric) {
+  const bool shared_out = fabric.settings().zero.has_value();
+  if (options.checkpoint == "single" && (shared_out || options.async_checkpoint)) {
+    fail<InvalidArgument>(
+        "--checkpoint single: {}. Use sharded; `weft consolidate` makes one file of its "
+        "checkpoints.",
+        shared_out ? "no rank has all of the state under " + fabric.settings().strategy
+                   : std::string("asynchronous ones are sharded"));
+  }
+  return shared_out || options.async_checkpoint || options.checkpoint == "sharded";
 }
 
 void check_writable(const std::filesystem::path& out_dir) {
@@ -151,8 +165,11 @@ std::int64_t load_progress(const Start& start, const Progressing& run, Fabric& f
   parallel::together(fabric.communicator(), [&] {
     run.batches.restore(checkpoint::read_training_state(start.path), start.path.string());
   });
+  auto& engine = fabric.engine(run.model);
+  const auto shards = engine.training_shards(&run.optimizer, optim::ShardUse::load);
   const auto state =
-      parallel::load_training(start.path, run.model, &run.optimizer, fabric.communicator());
+      parallel::load_training(start.path, shards.model, shards.optimizer, fabric.communicator());
+  engine.parameters_changed();
   checkpoint::restore(tensor::default_generator(), state, fabric.global_rank());
   if (fabric.grad_scaler() != nullptr && state.grad_scaler) {
     fabric.grad_scaler()->load_state(*state.grad_scaler, start.path.string());
@@ -175,10 +192,10 @@ std::filesystem::path save_progress(const Options& options, const Corpus& corpus
   save.metadata = {{"n_head", state.settings["n_head"]},
                    {"tokenizer", state.settings["tokenizer"]}};
   const auto step = checkpoint::training_step(options.out_dir, iter);
-  if (options.checkpoint == "sharded" || options.async_checkpoint) {
-    const auto parts = parallel::training_parts(parallel::replicated(run.model.state_dict()),
-                                                parallel::replicated(run.optimizer.state_dict()),
-                                                state, save.metadata);
+  if (is_sharded(options, fabric)) {
+    const auto shards = fabric.engine(run.model).training_shards(&run.optimizer);
+    const auto parts =
+        parallel::training_parts(shards.model, shards.optimizer, state, save.metadata);
     fabric.save_sharded(step.string(), parts,
                         {.sharded = true,
                          .asynchronous = options.async_checkpoint,

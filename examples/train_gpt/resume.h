@@ -21,15 +21,19 @@ struct Start {
   std::filesystem::path path;                        // a step's directory, or a safetensors file
   std::unique_ptr<weft::data::Tokenizer> tokenizer;  // the one that run used, where it is known
   std::optional<std::int64_t> vocab_size;            // the model's, where there is one
-  weft::nn::StateDict weights;                       // of `file`
 };
 
 // Reads what --init_from names. The model's sizes come from there and replace those in `options`,
 // as in nanoGPT.
 Start open_start(Options& options);
-// With the start's weights. Mismatch where its vocabulary is not the data's.
+// Mismatch where the start's vocabulary is not the data's.
 std::unique_ptr<weft::nn::GPT> build_model(const Options& options, const Start& start);
+// Of the start's file, into the shards of a model set up. Collective.
+void load_weights(const Start& start, weft::nn::GPT& model, weft::Fabric& fabric);
 
+// Whether all ranks write checkpoints, as --checkpoint, --async_checkpoint and the strategy want
+// it. InvalidArgument where they cannot all have their way.
+bool is_sharded(const Options& options, const weft::Fabric& fabric);
 // Makes the directory where it is missing. IoError now, rather than after hours of training.
 void check_writable(const std::filesystem::path& out_dir);
 // What training changes.

@@ -37,10 +37,12 @@ Trainer::Trainer(const Options& options, Fabric& fabric)
       corpus_(load_corpus(options_, std::move(start_.tokenizer), start_.vocab_size)),
       batches_(options_, *corpus_.train, fabric),
       schedule_(make_schedule(options)) {
+  is_sharded(options_, fabric_);  // now, rather than at the first checkpoint
   fabric_.seed_everything(options_.seed);
   options_.model.vocab_size = corpus_.vocab_size;
   model_ = build_model(options_, start_);
   fabric_.setup(*model_);
+  load_weights(start_, *model_, fabric_);
   optimizer_ = std::make_unique<optim::AdamW>(
       optim::decay_groups(model_->named_parameters(), options_.learning_rate,
                           options_.weight_decay),

@@ -173,7 +173,7 @@ void settle(SavePlan& plan) {
 
 }  // namespace
 
-SavePlan plan_save(const std::vector<HeldParts>& ranks) {
+SavePlan plan_save(const std::vector<HeldParts>& ranks, bool by_root) {
   SavePlan plan;
   plan.ranks.resize(ranks.size());
   plan.places.resize(ranks.size());
@@ -192,7 +192,8 @@ SavePlan plan_save(const std::vector<HeldParts>& ranks) {
     }
   }
   std::map<std::pair<std::size_t, std::vector<int>>, std::vector<const Segment*>> groups;
-  for (const auto& segment : segments) {
+  for (auto& segment : segments) {
+    if (by_root && segment.holders.front()->rank == 0) segment.holders.resize(1);
     std::vector<int> holders;
     for (const auto* holding : segment.holders) holders.push_back(holding->rank);
     groups[{segment.part, std::move(holders)}].push_back(&segment);

@@ -60,8 +60,9 @@ struct SavePlan {
 };
 
 // What several ranks hold is shared out among them in equal amounts, tensors being cut where that
-// needs it; small ones (64 KiB) are not. Mismatch where ranks disagree about a tensor's shape or
-// type, or nobody holds some of it: it names the tensor, the ranks, and the elements.
-SavePlan plan_save(const std::vector<HeldParts>& ranks);
+// needs it; small ones (64 KiB) are not. Or else, `by_root`, rank 0 gives what it holds: it is to
+// have all of it in the end. Mismatch where ranks disagree about a tensor's shape or type, or
+// nobody holds some of it: it names the tensor, the ranks, and the elements.
+SavePlan plan_save(const std::vector<HeldParts>& ranks, bool by_root = false);
 
 }  // namespace weft::checkpoint

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 #include <span>
 
 #include "kernels/cast.h"
@@ -247,6 +248,30 @@ Metadata Source::metadata() const {
   } catch (const json::exception& error) {
     fail<Corrupt>("{}: its metadata: {}", name(), error.what());
   }
+}
+
+void Source::adapt(const std::string& wanted, const nn::Module& module) {
+  part(wanted);  // is there
+  auto& tensors = std::find_if(impl_->manifest.parts.begin(), impl_->manifest.parts.end(),
+                               [&](const PartEntry& entry) { return entry.name == wanted; })
+                      ->tensors;
+  std::set<std::string> known;
+  for (const auto& entry : module.state_dict()) known.insert(entry.name);
+  if (std::all_of(tensors.begin(), tensors.end(),
+                  [&](const TensorEntry& entry) { return known.contains(entry.name); })) {
+    return;
+  }
+  const auto given = state_dict(wanted);
+  std::map<const void*, const TensorEntry*> origin;
+  for (std::size_t i = 0; i < given.size(); ++i) origin[given[i].tensor.impl()] = &tensors[i];
+  std::vector<TensorEntry> renamed;
+  for (const auto& [called, tensor] : module.adapted(given, name())) {
+    renamed.push_back(*origin.at(tensor.impl()));
+    renamed.back().name = called;
+  }
+  std::sort(renamed.begin(), renamed.end(),
+            [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; });
+  tensors = std::move(renamed);
 }
 
 nn::StateDict Source::state_dict(const std::string& wanted) const {

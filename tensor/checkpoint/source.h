@@ -15,6 +15,7 @@
 
 #include "tensor/checkpoint/manifest.h"
 #include "tensor/checkpoint/safetensors.h"
+#include "tensor/nn/module.h"
 #include "tensor/nn/state_dict.h"
 
 namespace weft::checkpoint {
@@ -44,6 +45,10 @@ class Source {
   // file has no checksum; then its structure is checked.
   void verify(std::size_t file) const;
   void verify_all() const;
+
+  // Calls the part's tensors what the module calls them (Hugging Face's names of a GPT-2, say), and
+  // drops what it has no use for. Mismatch as Module::adapted().
+  void adapt(const std::string& part, const nn::Module& module);
 
   // Elements [begin, begin + to.numel()) into `to`, converted to its type: contiguous, any device.
   // Call verify() first, in some process: these reads check no sums. IoError.

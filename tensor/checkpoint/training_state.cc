@@ -138,25 +138,30 @@ SavedFiles read_saved_files(const fs::path& step) {
   const auto path = step / kState;
   const auto file = data::MappedFile::open(path);
   const auto bytes = file->bytes();
-  auto value = parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
-  check_format(value, path.string());
+  return parse_saved_files({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+                           path.string());
+}
+
+SavedFiles parse_saved_files(const std::string& text, const std::string& source) {
+  auto value = parse(text, source);
+  check_format(value, source);
   SavedFiles saved;
   try {
     for (const auto& [name, entry] : value.at("files").items()) {
       if (name.find('/') != std::string::npos || name.starts_with('.')) {
-        fail<Corrupt>("{}: '{}' is no name of a file beside it", path.string(), name);
+        fail<Corrupt>("{}: '{}' is no name of a file beside it", source, name);
       }
-      const auto text = entry.at("xxh3").get<std::string>();
+      const auto digits = entry.at("xxh3").get<std::string>();
       std::uint64_t sum = 0;
-      const auto read = std::from_chars(text.data(), text.data() + text.size(), sum, 16);
-      if (read.ec != std::errc() || read.ptr != text.data() + text.size()) {
-        fail<Corrupt>("{}: '{}' is no checksum", path.string(), text);
+      const auto read = std::from_chars(digits.data(), digits.data() + digits.size(), sum, 16);
+      if (read.ec != std::errc() || read.ptr != digits.data() + digits.size()) {
+        fail<Corrupt>("{}: '{}' is no checksum", source, digits);
       }
       saved.files.push_back(
           {name, fs::path(name).stem().string(), whole<std::uint64_t>(entry.at("bytes")), sum});
     }
   } catch (const json::exception& error) {
-    fail<Corrupt>("{}: {}", path.string(), error.what());
+    fail<Corrupt>("{}: {}", source, error.what());
   }
   value.erase("files");
   saved.state = value.dump();

@@ -46,5 +46,6 @@ struct SavedFiles {
   std::vector<FileEntry> files;
 };
 SavedFiles read_saved_files(const std::filesystem::path& step);
+SavedFiles parse_saved_files(const std::string& text, const std::string& source);  // Corrupt
 
 }  // namespace weft::checkpoint

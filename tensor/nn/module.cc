@@ -185,32 +185,35 @@ StateDict Module::state_dict() const {
   return result;
 }
 
-StateMatch Module::match_state_dict(const StateDict& given, const LoadOptions& options) {
-  StateDict adapted = given;
-  adapt_state_dict(adapted);
+StateDict Module::adapted(StateDict given, const std::string& source) const {
+  adapt_state_dict(given);
   std::unordered_map<const void*, std::string> first_name;
   for (const auto& entry : entries()) {
     const auto [it, is_first] = first_name.emplace(entry.member->impl(), entry.name);
     if (is_first) continue;
-    const Tensor* second = find(adapted, entry.name);
+    const Tensor* second = find(given, entry.name);
     if (second == nullptr) continue;
-    const Tensor* first = find(adapted, it->second);
+    const Tensor* first = find(given, it->second);
     if (first != nullptr && !equal_values(*first, *second)) {
       fail<Mismatch>(
           "{} gives {} and {} different values, but here they are one parameter. Nothing was "
           "loaded; untie them or drop one.",
-          options.source, it->second, entry.name);
+          source, it->second, entry.name);
     }
-    const auto where =
-        std::find_if(adapted.begin(), adapted.end(),
-                     [&](const NamedTensor& candidate) { return candidate.name == entry.name; });
+    const auto where = std::find_if(given.begin(), given.end(), [&](const NamedTensor& candidate) {
+      return candidate.name == entry.name;
+    });
     if (first == nullptr) {
       where->name = it->second;
     } else {
-      adapted.erase(where);
+      given.erase(where);
     }
   }
-  return StateMatch(state_dict(), adapted, options);
+  return given;
+}
+
+StateMatch Module::match_state_dict(const StateDict& given, const LoadOptions& options) {
+  return StateMatch(state_dict(), adapted(given, options.source), options);
 }
 
 LoadReport Module::load_state_dict(const StateDict& given, const LoadOptions& options) {

@@ -70,6 +70,9 @@ class Module {
   // Copies values in. Everything is checked first: on Mismatch nothing has changed. The second name
   // of a tied parameter may be given too, if its values are the same.
   LoadReport load_state_dict(const StateDict& given, const LoadOptions& options = {});
+  // The entries under this module's names: what other programs call otherwise is renamed, what they
+  // write besides is dropped. Mismatch names `source` where a tied parameter has two values.
+  StateDict adapted(StateDict given, const std::string& source) const;
   // The same check, without copying yet (to load several things or none).
   StateMatch match_state_dict(const StateDict& given, const LoadOptions& options = {});
 

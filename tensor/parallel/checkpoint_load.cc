@@ -119,7 +119,20 @@ class ShardMatch {
                                    name_of(tensor->dtype)));
       return;
     }
+    if (counts_below_zero(shard, *tensor)) return;
     reads_.emplace_back(&shard, tensor);
+  }
+
+  // Of an optimizer's "<parameter>.step".
+  bool counts_below_zero(const Shard& shard, const TensorEntry& tensor) {
+    if (!shard.name.ends_with(".step") || is_floating(tensor.dtype) || !tensor.shape.empty()) {
+      return false;
+    }
+    const auto count = source_.tensor(tensor).item();
+    if (count >= 0) return false;
+    wrong_.push_back(
+        fmt::format("{}: it counts updates, expected at least 0, found {}", shard.name, count));
+    return true;
   }
 
   void find_unexpected(const std::string& part) {

@@ -11,6 +11,15 @@
 
 namespace weft::parallel {
 
+// Who writes what. The tensors of shards are held, and looked at when their pieces are asked for.
+struct AgreedSave {
+  checkpoint::RankFiles files;  // this rank's
+  checkpoint::SavePlan plan;    // rank 0's
+};
+// Collective. Errors as save_sharded()'s, alike on all ranks.
+AgreedSave agree_on_save(const ShardedState& state, Communicator& communicator,
+                         bool by_root = false);  // as plan_save()
+
 class SaveJob {
  public:
   // Agrees on who writes what. Holds the shards' tensors from here on. Collective.
@@ -24,12 +33,9 @@ class SaveJob {
   void write(Communicator& communicator) const;
 
  private:
-  void plan(const ShardedState& state, Communicator& communicator);
-
   std::filesystem::path place_;
   int keep_last_;
-  checkpoint::RankFiles files_;
-  checkpoint::SavePlan plan_;  // rank 0's
+  AgreedSave agreed_;
 };
 
 }  // namespace weft::parallel

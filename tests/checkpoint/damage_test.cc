@@ -13,6 +13,7 @@
 
 #include "tensor/checkpoint/safetensors.h"
 #include "tensor/parallel/async_checkpoint.h"
+#include "tests/parallel/expect_on_all.h"
 #include "tests/parallel/in_process_world.h"
 #include "tests/parallel/shards.h"
 #include "tests/support/scratch.h"
@@ -28,7 +29,7 @@ using parallel::save_sharded;
 using parallel::tests::example_state;
 using parallel::tests::Layout;
 using testing::HasSubstr;
-using weft::tests::message_of;
+using weft::tests::expect_on_all;
 using weft::tests::run_world;
 using weft::tests::run_world_catching;
 
@@ -40,22 +41,6 @@ std::string read_file(const fs::path& path) {
 }
 void write_file(const fs::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
-}
-
-template <class E>
-void expect_on_all(const std::vector<std::exception_ptr>& errors,
-                   const std::vector<std::string>& parts) {
-  for (const auto& error : errors) {
-    EXPECT_EQ(message_of(error), message_of(errors.front()));
-    try {
-      ASSERT_TRUE(error) << "nothing was thrown";
-      std::rethrow_exception(error);
-    } catch (const E& typed) {
-      for (const auto& part : parts) EXPECT_THAT(typed.what(), HasSubstr(part));
-    } catch (const std::exception& other) {
-      ADD_FAILURE() << "another error was thrown: " << other.what();
-    }
-  }
 }
 
 class DamagedCheckpointTest : public testing::Test {

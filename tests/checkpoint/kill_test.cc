@@ -1,4 +1,5 @@
 // kill -9 of a rank, or of all, at random moments of saves: the newest complete checkpoint loads.
+// Of replicated, flat and fsdp's shards, written at once or asynchronously.
 // WEFT_CHECKPOINT_KILLS=200 makes so many of them, WEFT_CHECKPOINT_SEED chooses other moments.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -56,14 +57,27 @@ void expect_step(const fs::path& step, int number) {
   });
 }
 
+// Likewise of what fsdp held: every value is the step's number.
+void expect_shared_step(const fs::path& step, int number) {
+  const auto source = checkpoint::Source::open(step);
+  source.verify_all();
+  for (const char* part : {"model", "optimizer"}) {
+    EXPECT_GT(source.part(part).tensors.size(), 20u);
+    for (const auto& [name, tensor] : source.state_dict(part)) {
+      const auto values = tensor.to_vector<double>();
+      EXPECT_EQ(std::count(values.begin(), values.end(), number), tensor.numel()) << name;
+    }
+  }
+}
+
 int number_of(const fs::path& step) { return std::atoi(step.filename().c_str() + 5); }
 
 class Trial {
  public:
-  Trial(const fs::path& directory, int first, bool asynchronous)
+  Trial(const fs::path& directory, int first, bool asynchronous, const std::string& state)
       : directory_(directory),
         writer_({test::bin("checkpoint_writer_main"), directory.string(), std::to_string(first),
-                 std::to_string(kRanks), asynchronous ? "async" : "sync"}) {}
+                 std::to_string(kRanks), asynchronous ? "async" : "sync", state}) {}
 
   // Gives the last step that was said to be saved.
   int kill_after(std::int64_t microseconds, const std::vector<bool>& victims) {
@@ -86,7 +100,12 @@ class Trial {
   test::ChildProcess writer_;
 };
 
-TEST(KilledSaveTest, TheNewestCompleteCheckpointAlwaysLoads) {
+class KilledSaveTest : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(States, KilledSaveTest, testing::Values("example", "fsdp"),
+                         [](const auto& tested) { return tested.param; });
+
+TEST_P(KilledSaveTest, TheNewestCompleteCheckpointAlwaysLoads) {
+  const auto expect_saved = GetParam() == "fsdp" ? expect_shared_step : expect_step;
   const auto kills = option("WEFT_CHECKPOINT_KILLS", 20);
   const auto seed = option("WEFT_CHECKPOINT_SEED", 5);
   const weft::tests::ScratchDirectory dir;
@@ -99,13 +118,13 @@ TEST(KilledSaveTest, TheNewestCompleteCheckpointAlwaysLoads) {
     std::vector<bool> victims(kRanks, i % 2 == 0);  // all, or one of them
     if (i % 2 != 0) victims[random() % kRanks] = true;
     const auto moment = static_cast<std::int64_t>(random() % kSavesTake);
-    const int saved = Trial(dir.path(), first, i % 4 >= 2).kill_after(moment, victims);
+    const int saved = Trial(dir.path(), first, i % 4 >= 2, GetParam()).kill_after(moment, victims);
     const auto steps = checkpoint::training_steps(dir.path());
     ASSERT_FALSE(steps.empty());
     const int newest = number_of(steps.back());
     EXPECT_GE(newest, saved) << "what was said to be saved is there";
     EXPECT_LE(newest, saved + 2);
-    for (const auto& step : steps) expect_step(step, number_of(step));
+    for (const auto& step : steps) expect_saved(step, number_of(step));
     for (const auto& entry : fs::directory_iterator(dir.path())) {
       unfinished += entry.path().filename().string().starts_with(".weft-writing") ? 1 : 0;
     }

@@ -1,5 +1,5 @@
 // JSON that people edit or other processes left behind: tuning and network files, flight dumps,
-// timelines, training states.
+// timelines.
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -13,7 +13,6 @@
 #include "comm/trace/flight_file.h"
 #include "comm/trace/merge.h"
 #include "kernels/base/error.h"
-#include "tensor/checkpoint/training.h"
 #include "tests/fuzz/targets.h"
 #include "tests/support/scratch.h"
 
@@ -116,16 +115,6 @@ void timelines(std::span<const std::uint8_t> input) {
 }
 std::vector<Bytes> timeline_seeds() { return {bytes_of(kTimeline)}; }
 
-void training_states(std::span<const std::uint8_t> input) {
-  scratch().file("state.json", input);
-  checkpoint::read_training_state(scratch().path());
-}
-std::vector<Bytes> training_state_seeds() {
-  return {bytes_of(R"({"format":"weft training state","version":1,"iteration":7,"random":{"seed":1,
-"stream":2,"offset":3},"data_seed":4,"settings":{"a":"b"},"files":{"model.safetensors":{"bytes":10,
-"xxh3":"00"}},"best_loss":2.5})")};
-}
-
 void wishes(std::span<const std::uint8_t> input) { comm::parse_wishes(text_of(input), "fuzz: "); }
 std::vector<Bytes> wish_seeds() {
   return {bytes_of("ring"), bytes_of("all_reduce=ring,broadcast=tree"), bytes_of("tree,barrier=")};
@@ -136,7 +125,6 @@ constexpr Target kTargets[] = {
     {"network_files", "comm/simulate/read_network.cc, json_lines.cc", network_files, network_seeds},
     {"flight_dumps", "comm/trace/flight_file.cc, compare.cc", flight_dumps, flight_dump_seeds},
     {"timelines", "comm/trace/timeline_reader.cc, merge.cc", timelines, timeline_seeds},
-    {"training_states", "tensor/checkpoint/training.cc", training_states, training_state_seeds},
     {"wishes", "comm/planner.cc: algorithms by collective", wishes, wish_seeds},
 };
 

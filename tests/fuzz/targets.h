@@ -26,13 +26,14 @@ struct Target {
 
 std::span<const Target> wire_targets();         // between ranks
 std::span<const Target> store_targets();        // the store's protocol, handshake, introductions
-std::span<const Target> file_targets();         // checkpoints, tokenizers, secrets
+std::span<const Target> file_targets();         // safetensors, data, tokenizers, secrets
+std::span<const Target> checkpoint_targets();   // manifests and states of runs
 std::span<const Target> description_targets();  // JSON files, variables
 
 inline std::vector<Target> all_targets() {
   std::vector<Target> all;
-  for (const auto targets :
-       {wire_targets(), store_targets(), file_targets(), description_targets()}) {
+  for (const auto targets : {wire_targets(), store_targets(), file_targets(), checkpoint_targets(),
+                             description_targets()}) {
     all.insert(all.end(), targets.begin(), targets.end());
   }
   return all;

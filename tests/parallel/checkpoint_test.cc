@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "tensor/checkpoint/safetensors.h"
+#include "tests/parallel/expect_on_all.h"
 #include "tests/parallel/in_process_world.h"
 #include "tests/parallel/shards.h"
 #include "tests/support/scratch.h"
@@ -16,7 +17,7 @@ namespace {
 
 using checkpoint::Source;
 using testing::HasSubstr;
-using weft::tests::message_of;
+using weft::tests::expect_on_all;
 using weft::tests::run_world;
 using weft::tests::run_world_catching;
 using weft::tests::ScratchDirectory;
@@ -125,23 +126,6 @@ TEST(ShardedCheckpointTest, MastersFillParametersAndParametersMasters) {
 }
 
 // Every rank throws E with `parts` in its message.
-template <class E>
-void expect_on_all(int ranks, const std::function<void(Communicator&)>& body,
-                   std::initializer_list<std::string> parts) {
-  const auto errors = run_world_catching(ranks, body);
-  for (const auto& error : errors) {
-    EXPECT_EQ(message_of(error), message_of(errors.front()));
-    try {
-      ASSERT_TRUE(error) << "nothing was thrown";
-      std::rethrow_exception(error);
-    } catch (const E& typed) {
-      for (const auto& part : parts) EXPECT_THAT(typed.what(), HasSubstr(part));
-    } catch (const std::exception& other) {
-      ADD_FAILURE() << "another error was thrown: " << other.what();
-    }
-  }
-}
-
 TEST(ShardedCheckpointTest, ShardsThatMakeNoWholeAreRefused) {
   const ScratchDirectory dir;
   const auto save = [&](Shape shape, std::int64_t begin, std::int64_t count, DType dtype) {
