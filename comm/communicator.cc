@@ -1,5 +1,7 @@
 #include "comm/communicator.h"
 
+#include <unistd.h>
+
 #include <exception>
 #include <utility>
 
@@ -63,13 +65,28 @@ Communicator::Impl::~Impl() {
   }
 }
 
+void Communicator::Impl::refuse_in_child() const {
+  if (process.is_here()) return;
+  fail<Unsupported>(
+      "rank {}: process {} was forked by the rank, whose communicator it has not: call from the "
+      "rank "
+      "itself, or let the child exec a program that joins as a rank of its own",
+      rank, ::getpid());
+}
+
 Work Communicator::Impl::start(Prepared prepared) {
+  refuse_in_child();
   auto state = std::make_shared<Work::State>();
   state->completion = engine->start(std::move(prepared.operation), prepared.buffers);
   return Work(std::move(state));
 }
 
-Communicator::Communicator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Communicator::Communicator(std::unique_ptr<Impl> impl) : impl_(impl.release()) {}
+// What a child was forked with is left alone: letting go would tell the parent's peers goodbye.
+void Communicator::Destroy::operator()(Impl* impl) const {
+  if (impl->process.is_here()) delete impl;
+}
+
 Communicator::Communicator(Communicator&&) noexcept = default;
 Communicator& Communicator::operator=(Communicator&&) noexcept = default;
 Communicator::~Communicator() = default;

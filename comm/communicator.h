@@ -11,9 +11,10 @@
 // caller's mistake. Pointers need no alignment. A count of zero is allowed everywhere.
 //
 // Errors: bad arguments throw InvalidArgument before anything is sent. A rank that calls something
-// else than the others gets Mismatch, and so do they. After any other failure (PeerLost, Corrupt,
-// Timeout...) the communicator is broken: every pending and later call on every rank throws the
-// same root cause.
+// else than the others gets Mismatch, and so do they: in that call, or, where it needs nothing from
+// those who differ (a broadcast of which each takes itself for the root), in the next one. After
+// any other failure (PeerLost, Corrupt, Timeout...) the communicator is broken: every pending and
+// later call on every rank throws the same root cause.
 #pragma once
 
 #include <chrono>
@@ -169,7 +170,10 @@ struct TrafficCounters {
 // pages, zeroed. Use any part of it in calls on the communicator that made it; in other
 // communicators it is ordinary memory. It may outlive the communicator. Dropped memory stays with
 // the communicator until all ranks have dropped theirs and the next allocate_symmetric lets it go
-// (one of zero bytes will do). Movable; not thread-safe.
+// (one of zero bytes will do). Where a call fails because a process of the host does not answer in
+// the middle of it, what was allocated together gets pages that others do not have, with its
+// contents, before the call throws: what other threads write beside the call's buffer at that
+// moment may be lost. Movable; not thread-safe.
 class SymmetricMemory {
  public:
   SymmetricMemory() = default;
@@ -204,7 +208,9 @@ class Communicator {
 
   Communicator(Communicator&&) noexcept;
   Communicator& operator=(Communicator&&) noexcept;
-  ~Communicator();  // says goodbye to the peers; pending operations fail with Aborted
+  // Says goodbye to the peers; pending operations fail with Aborted. A child that this process
+  // forked has no communicator: there, calls throw Unsupported and destruction does nothing.
+  ~Communicator();
 
   int rank() const;
   int size() const;
@@ -305,7 +311,10 @@ class Communicator {
   explicit Communicator(std::unique_ptr<Impl> impl);
 
  private:
-  std::unique_ptr<Impl> impl_;
+  struct Destroy {
+    void operator()(Impl* impl) const;
+  };
+  std::unique_ptr<Impl, Destroy> impl_;
 };
 
 }  // namespace weft::comm

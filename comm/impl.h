@@ -15,6 +15,7 @@
 #include "comm/execute/engine.h"
 #include "comm/group.h"
 #include "comm/planner.h"
+#include "comm/process_mark.h"
 #include "comm/trace/trace.h"
 #include "comm/transport/shm/host.h"
 
@@ -79,8 +80,12 @@ struct Communicator::Impl {
   std::atomic<bool> aborted{false};  // by this rank
   std::function<void()> before_close = [] {};
 
+  ProcessMark process;
+
+  void refuse_in_child() const;
   void run(const Request& request);
   void run(Prepared prepared) {
+    refuse_in_child();
     engine->release(engine->run(std::move(prepared.operation), prepared.buffers));
   }
   Work start(const Request& request) { return start(bind(request)); }

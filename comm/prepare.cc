@@ -53,6 +53,7 @@ Prepared Communicator::Impl::bind(const Request& request) {
 
 // Most calls repeat the last one of their kind.
 void Communicator::Impl::run(const Request& request) {
+  refuse_in_child();
   const bool may_repeat = request.algorithm.empty();
   if (may_repeat &&
       engine->repeat(request.call, request.input_block, request.output_block, request.buffers)) {

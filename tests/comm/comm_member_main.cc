@@ -2,6 +2,7 @@
 // says, from the collective whose number is the second. What it was thrown goes to stdout.
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -10,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -92,6 +94,24 @@ void split_on(comm::Communicator& world, bool hog) {
   std::fflush(stdout);
 }
 
+// What a forked child does with the communicator that it has not must not matter to the job.
+void fork_and_destroy(comm::Communicator& world) {
+  const pid_t child = ::fork();
+  if (child != 0) {
+    int status = 0;
+    if (child < 0 || ::waitpid(child, &status, 0) != child || status != 0) std::abort();
+    return;
+  }
+  bool refused = false;
+  try {
+    world.barrier();
+  } catch (const Unsupported&) {
+    refused = true;
+  }
+  { const comm::Communicator gone = std::move(world); }
+  ::_exit(refused ? 0 : 1);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -117,6 +137,11 @@ int main(int argc, char** argv) {
         return 3;
       }
       if (k == turn && std::strcmp(deed, "stop") == 0) std::raise(SIGSTOP);
+      if (k == turn && std::strstr(deed, "fork") != nullptr) fork_and_destroy(world);
+      if (k == turn + 100 && std::strstr(deed, "fork") != nullptr) {
+        std::printf("went on\n");
+        std::fflush(stdout);
+      }
       if (k == turn && tells) {
         std::printf("ready\n");
         std::fflush(stdout);

@@ -86,6 +86,13 @@ TEST_P(Processes, AnAbortIsNotHiddenByTheExitThatFollows) {
   }
 }
 
+TEST_P(Processes, AForkedChildLeavesTheJobAlone) {
+  std::vector<Process> ranks;
+  for (int r = 0; r < 4; ++r) ranks.push_back(member(r, r == 2 ? "work fork" : "work", 5));
+  EXPECT_TRUE(ranks[2].says("went on", milliseconds(20'000))) << ranks[2].said();
+  for (const auto& rank : ranks) EXPECT_THAT(rank.said(), Not(HasSubstr("thrown")));
+}
+
 // On shared memory a collective needs no more of it than there is from the start.
 class Starved : public Processes {
  protected:

@@ -65,7 +65,10 @@ void Group::depart(Presence how) const {
   const auto until = std::chrono::steady_clock::now() + patience;
   for (int m = 0; m < size(); ++m) {
     while (m != self() && area(m).abroad.load() != 0) {
-      if (patience.count() > 0 && std::chrono::steady_clock::now() > until) return;
+      if (patience.count() > 0 && std::chrono::steady_clock::now() > until) {
+        for (const Entry& mine : area(self()).entries) book_->withdraw(mine.output, m);
+        break;
+      }
       std::this_thread::yield();
     }
   }

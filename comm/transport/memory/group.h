@@ -27,6 +27,9 @@ class AddressBook {
   virtual bool reaches_all() const = 0;
   // How long a member that severs waits for others to leave its buffers: threads always do.
   virtual std::chrono::milliseconds patience() const = 0;
+  // Out of patience: what `member` yet writes to what this process posted is not to reach its
+  // memory any more. Nothing to do where members are waited for as long as it takes.
+  virtual void withdraw(Posted /*where*/, int /*member*/) const {}
 };
 
 struct GroupMembers {
@@ -88,7 +91,9 @@ class Group {
   // Throws LinkLost naming who severed.
   [[noreturn]] void report_severed() const;
 
-  // This member goes. Severing waits (AddressBook::patience) until nobody is at its buffers.
+  // This member goes. Severing waits until nobody is at its buffers, and takes them out of reach of
+  // those who do not leave them in time (AddressBook::patience): stopped processes, which may go
+  // on.
   void depart(Presence how) const;
 
  private:

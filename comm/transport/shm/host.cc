@@ -90,6 +90,9 @@ Invitation Host::invitation() const {
 }
 
 void Host::accept(const std::vector<Invitation>& others) {
+  std::vector<std::int64_t> pids;
+  for (const Invitation& other : others) pids.push_back(other.area.pid);
+  segments_->set_processes(std::move(pids));
   memory::GroupMembers members;
   members.self = self_;
   members.ranks = ranks_;

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <utility>
 
 #include "kernels/base/error.h"
@@ -106,6 +107,29 @@ Mapping map_segment(const Handle& handle, std::size_t bytes) {
                   bytes, handle.pid, kRemedy);
   }
   return map(descriptor.fd(), bytes, path);
+}
+
+bool unshare(const Mapping& mapping, std::size_t bytes) {
+  void* const own =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (own == MAP_FAILED) return false;
+  std::memcpy(own, mapping.get(), bytes);
+  if (::mremap(own, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, mapping.get()) != MAP_FAILED) {
+    return true;
+  }
+  const int error = errno;
+  ::munmap(own, bytes);
+  errno = error;
+  return false;
+}
+
+bool has_ended(std::int64_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  std::string line;
+  if (!std::getline(file, line)) return true;
+  const auto name_end = line.rfind(')');  // pid (name) state ...
+  if (name_end == std::string::npos || name_end + 2 >= line.size()) return false;
+  return line[name_end + 2] == 'Z' || line[name_end + 2] == 'X';
 }
 
 // Both ends are opened, though only one is used: a pipe that has a reader never raises SIGPIPE.

@@ -52,6 +52,13 @@ class Segment {
 // Maps another process's segment, which must be `bytes` long. Throws IoError saying why it cannot.
 Mapping map_segment(const Handle& handle, std::size_t bytes);
 
+// Puts pages of this process's own in the place of a mapping, with what it holds: others go on with
+// the old ones. What other threads write to it meanwhile may be lost. False, with errno: no memory.
+bool unshare(const Mapping& mapping, std::size_t bytes);
+
+// Whether a process is no more, or a zombie: one that is stopped is not.
+bool has_ended(std::int64_t pid);
+
 // Opens the writing end of another process's pipe; throws IoError.
 Descriptor open_pipe(const Handle& handle);
 

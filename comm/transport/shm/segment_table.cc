@@ -1,5 +1,9 @@
 #include "comm/transport/shm/segment_table.h"
 
+#include <spdlog/spdlog.h>
+
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "kernels/base/error.h"
@@ -64,6 +68,21 @@ std::byte* SegmentTable::locate(int member, memory::Posted where, Bytes bytes) c
   const Entry& entry = it->second;
   if (offset > entry.bytes || bytes.size() > entry.bytes - offset) return nullptr;
   return entry.mappings[static_cast<std::size_t>(member)].get() + offset;
+}
+
+void SegmentTable::withdraw(memory::Posted where, int member) const {
+  if (where == memory::kOrdinary || where == memory::kAbsent) return;
+  if (has_ended(pids_.at(static_cast<std::size_t>(member)))) return;
+  const std::shared_lock lock(mutex_);
+  const auto it = segments_.find(static_cast<std::uint16_t>(where.value >> memory::kOffsetBits));
+  if (it == segments_.end()) return;
+  const Entry& entry = it->second;
+  if (unshare(entry.mappings[static_cast<std::size_t>(self_)], entry.bytes)) return;
+  spdlog::error(
+      "process {} does not answer in the middle of a collective and may yet write to this "
+      "process's "
+      "{} bytes of symmetric memory, which cannot be taken out of its reach: {}",
+      pids_[static_cast<std::size_t>(member)], entry.bytes, std::strerror(errno));
 }
 
 }  // namespace weft::comm::shm

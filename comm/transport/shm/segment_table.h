@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <shared_mutex>
+#include <utility>
 #include <vector>
 
 #include "comm/transport/memory/group.h"
@@ -16,6 +17,8 @@ namespace weft::comm::shm {
 class SegmentTable final : public memory::AddressBook {
  public:
   explicit SegmentTable(int self) : self_(self) {}
+  // The members' processes; before any segment is added.
+  void set_processes(std::vector<std::int64_t> pids) { pids_ = std::move(pids); }
 
   // A new segment of `bytes`; mappings[m] is member m's. All members add the same segments in the
   // same order, which numbers them. Gives the number.
@@ -30,6 +33,7 @@ class SegmentTable final : public memory::AddressBook {
   std::byte* locate(int member, memory::Posted where, Bytes bytes) const override;
   bool reaches_all() const override { return false; }
   std::chrono::milliseconds patience() const override { return std::chrono::milliseconds(200); }
+  void withdraw(memory::Posted where, int member) const override;
 
  private:
   struct Entry {
@@ -38,6 +42,7 @@ class SegmentTable final : public memory::AddressBook {
     bool live = true;
   };
   int self_;
+  std::vector<std::int64_t> pids_;
   mutable std::shared_mutex mutex_;
   std::map<std::uint16_t, Entry> segments_;
   std::uint16_t next_ = 1;
