@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <numeric>
 
@@ -15,6 +16,7 @@
 #include "comm/transport/shm/host.h"
 #include "comm/transport/tcp/form.h"
 #include "comm/transport/tcp/interface.h"
+#include "kernels/base/system_error.h"
 
 namespace weft::comm {
 
@@ -62,6 +64,9 @@ void check_reachable(const std::vector<Introduction>& all) {
   }
 }
 
+// Another rank cannot take part; which and why, it says when all are asked whether they are ready.
+class TroubleElsewhere final : public std::exception {};
+
 class StoreHome final : public Home {
  public:
   StoreHome(std::shared_ptr<Job> job, const ConnectOptions& options, std::string address,
@@ -84,14 +89,18 @@ class StoreHome final : public Home {
   }
 
  private:
+  std::optional<tcp::Listener> listen(Introduction& mine) const;
   std::vector<Introduction> introduce(const std::string& name, const std::vector<int>& ranks,
-                                      const tcp::Endpoint& endpoint);
+                                      Introduction mine);
   void wait_for_readers(const std::string& name, const std::vector<int>& ranks);
   std::shared_ptr<shm::Host> share_memory(const std::string& name, const std::vector<int>& ranks,
                                           int rank, const std::vector<Introduction>& all);
   std::unique_ptr<Mesh> form_mesh(const std::string& name, const std::vector<int>& ranks, int rank,
                                   const std::vector<Introduction>& all, tcp::Listener listener,
                                   const std::shared_ptr<shm::Host>& host);
+  std::function<void()> trouble_watch(const std::string& name, std::size_t ranks);
+  std::vector<Blob> all_ready(const std::string& name, const std::vector<int>& ranks,
+                              const std::exception_ptr& error);
   Settings settings_for(const std::vector<Introduction>& all, int rank, const Mesh& mesh) const;
 
   std::shared_ptr<Job> job_;
@@ -100,12 +109,21 @@ class StoreHome final : public Home {
   std::shared_ptr<const Tuning> tuning_;  // null: not yet agreed
 };
 
+// Where others find this rank; if it cannot listen, `mine` says why, and everybody will know.
+std::optional<tcp::Listener> StoreHome::listen(Introduction& mine) const {
+  try {
+    tcp::Listener listener(address_);
+    mine.endpoint = listener.endpoint();
+    return listener;
+  } catch (const Error& error) {
+    mine.trouble = error.what();
+    return std::nullopt;
+  }
+}
+
 std::vector<Introduction> StoreHome::introduce(const std::string& name,
-                                               const std::vector<int>& ranks,
-                                               const tcp::Endpoint& endpoint) {
-  Introduction mine;
+                                               const std::vector<int>& ranks, Introduction mine) {
   mine.member = {job_->self().rank, this_host(), getpid()};
-  mine.endpoint = endpoint;
   mine.lanes = options_.lanes;
   mine.connections = options_.connections;
   mine.transport = static_cast<int>(options_.transport);
@@ -116,18 +134,25 @@ std::vector<Introduction> StoreHome::introduce(const std::string& name,
   for (const Blob& blob : job_->store().exchange("comm/" + name + "/introduction", ranks,
                                                  encode(mine), options_.connect_timeout)) {
     all.push_back(decode_introduction(blob));
+  }
+  for (const Introduction& one : all) {
+    if (one.trouble.empty()) continue;
+    fail<IoError>("connect: rank {} ({}, pid {}): {}", one.member.job_rank, one.member.host,
+                  one.member.pid, one.trouble);
+  }
+  for (const Introduction& one : all) {
     const auto demand_same = [&](const char* what, int ours, int theirs) {
       if (ours == theirs) return;
       fail<Mismatch>("connect: rank {} has {} {}, rank {} has {}; set the same on all ranks",
-                     mine.member.job_rank, ours, what, all.back().member.job_rank, theirs);
+                     mine.member.job_rank, ours, what, one.member.job_rank, theirs);
     };
-    demand_same("lanes", mine.lanes, all.back().lanes);
-    demand_same("connections a lane", mine.connections, all.back().connections);
-    if (all.back().transport != mine.transport) {
+    demand_same("lanes", mine.lanes, one.lanes);
+    demand_same("connections a lane", mine.connections, one.connections);
+    if (one.transport != mine.transport) {
       fail<Mismatch>(
           "connect: rank {} and rank {} were told different transports (WEFT_TRANSPORT "
           "or --transport); set the same on all ranks",
-          mine.member.job_rank, all.back().member.job_rank);
+          mine.member.job_rank, one.member.job_rank);
     }
   }
   if (first) tuning_ = make_tuning(all.front().tuning);
@@ -186,12 +211,7 @@ std::unique_ptr<Mesh> StoreHome::form_mesh(const std::string& name, const std::v
   form.connections = options_.connections;
   form.names = ranks;
   form.timeout = options_.connect_timeout;
-  form.check = [&] {
-    if (const auto failure = job_->store().failure()) {
-      const Verdict verdict = verdict_of(*failure, "connect");
-      throw_error(verdict.code, verdict.message);
-    }
-  };
+  form.check = trouble_watch(name, ranks.size());
   for (const Introduction& one : all) form.endpoints.push_back(one.endpoint);
   form.apart.resize(ranks.size());
   for (int m = 0; host && m < host->group()->size(); ++m) {
@@ -200,6 +220,61 @@ std::unique_ptr<Mesh> StoreHome::form_mesh(const std::string& name, const std::v
   const auto greeter = make_greeter(job_->identity(), job_->self(), name, ranks);
   auto mesh = std::move(listener).form(form, *greeter);
   return host ? shm::make_mixed_mesh(host, std::move(mesh)) : std::move(mesh);
+}
+
+// What ends the forming elsewhere ends it here: the job's failure, or another rank's trouble. That
+// stands in the store, where all ranks together look up to a thousand times a second.
+std::function<void()> StoreHome::trouble_watch(const std::string& name, std::size_t ranks) {
+  using std::chrono::steady_clock;
+  const milliseconds pause{std::max<std::size_t>(200, ranks)};
+  return [this, pause, key = "comm/" + name + "/trouble",
+          next = steady_clock::now() + pause]() mutable {
+    if (const auto failure = job_->store().failure()) {
+      const Verdict verdict = verdict_of(*failure, "connect");
+      throw_error(verdict.code, verdict.message);
+    }
+    if (steady_clock::now() < next) return;
+    next = steady_clock::now() + pause;
+    if (job_->store().add(key, 0) > 0) throw TroubleElsewhere();
+  };
+}
+
+// Nobody goes on before everybody stands: whoever cannot join, for `error`, fails all. Gives what
+// each rank shows of its clock.
+std::vector<Blob> StoreHome::all_ready(const std::string& name, const std::vector<int>& ranks,
+                                       const std::exception_ptr& error) {
+  constexpr milliseconds kPatience{5000};  // of a rank that has nothing to gain from the others
+  const std::string trouble_key = "comm/" + name + "/trouble";
+  const Blob clock = clock_to_show(options_);
+  Readiness mine{{clock.begin(), clock.end()}, {}, {}};
+  milliseconds patience = options_.connect_timeout;
+  try {
+    if (error) std::rethrow_exception(error);
+  } catch (const TroubleElsewhere&) {
+  } catch (const std::exception& trouble) {
+    if (job_->store().failure()) throw;
+    const auto* const typed = dynamic_cast<const Error*>(&trouble);
+    mine.trouble = trouble.what();
+    mine.code = typed != nullptr ? typed->code() : ErrorCode::io;
+    patience = std::min(patience, kPatience);
+  }
+  std::vector<Blob> clocks;
+  try {
+    if (!mine.trouble.empty()) job_->store().add(trouble_key, 1);
+    std::optional<Readiness> first;
+    for (const Blob& blob :
+         job_->store().exchange("comm/" + name + "/ready", ranks, encode(mine), patience)) {
+      const Readiness theirs = decode_readiness(blob);
+      clocks.emplace_back(theirs.clock.begin(), theirs.clock.end());
+      if (!first && !theirs.trouble.empty()) first = theirs;
+    }
+    if (first && mine.trouble.empty()) throw_error(first->code, first->trouble);
+  } catch (const Error&) {
+    if (mine.trouble.empty()) throw;
+  }
+  if (!mine.trouble.empty()) std::rethrow_exception(error);
+  if (ranks.front() == job_->self().rank) job_->store().erase(trouble_key);
+  return clocks;
 }
 
 Settings StoreHome::settings_for(const std::vector<Introduction>& all, int rank,
@@ -228,23 +303,30 @@ Settings StoreHome::settings_for(const std::vector<Introduction>& all, int rank,
 std::unique_ptr<Communicator::Impl> StoreHome::make(const std::string& name,
                                                     const std::vector<int>& ranks, int rank,
                                                     bool whole_job) {
-  tcp::Listener listener(address_);
+  Introduction mine;
+  std::optional<tcp::Listener> listener = listen(mine);
   std::vector<Introduction> all;
   std::shared_ptr<shm::Host> host;
   try {
-    all = introduce(name, ranks, listener.endpoint());
+    all = introduce(name, ranks, std::move(mine));
     check_reachable(all);
     host = share_memory(name, ranks, rank, all);
   } catch (const Error& error) {
-    const bool mistake = error.code() == ErrorCode::invalid_argument ||
-                         error.code() == ErrorCode::mismatch || error.code() == ErrorCode::corrupt;
-    if (mistake) wait_for_readers(name, ranks);
+    // These all ranks come to; what is lost, late or aborted, they may not.
+    const bool all_refuse = error.code() == ErrorCode::invalid_argument ||
+                            error.code() == ErrorCode::mismatch ||
+                            error.code() == ErrorCode::corrupt || error.code() == ErrorCode::io;
+    if (all_refuse) wait_for_readers(name, ranks);
     throw;
   }
-  auto mesh = form_mesh(name, ranks, rank, all, std::move(listener), host);
-  // Nobody goes on before everybody stands: whoever cannot join fails all.
-  const std::vector<Blob> clocks = job_->store().exchange(
-      "comm/" + name + "/ready", ranks, clock_to_show(options_), options_.connect_timeout);
+  std::unique_ptr<Mesh> mesh;
+  std::exception_ptr trouble;
+  try {
+    mesh = form_mesh(name, ranks, rank, all, std::move(*listener), host);
+  } catch (const std::exception&) {
+    trouble = std::current_exception();
+  }
+  const std::vector<Blob> clocks = all_ready(name, ranks, trouble);
 
   std::vector<Member> members;
   for (const Introduction& one : all) members.push_back(one.member);

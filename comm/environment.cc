@@ -14,6 +14,7 @@
 #include "comm/planner.h"
 #include "comm/rendezvous/handshake.h"
 #include "comm/trace/trace.h"
+#include "kernels/base/regular_file.h"
 
 namespace weft::comm {
 
@@ -66,9 +67,11 @@ Secret parse(const std::string& text, const char* variable) {
 }
 
 Secret secret_of_file(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    fail<InvalidArgument>("{}='{}': {}", env::kSecretFile, path, std::strerror(errno));
+  int fd = -1;
+  try {
+    fd = open_regular_file(path, fmt::format("{}='{}'", env::kSecretFile, path));
+  } catch (const IoError& error) {
+    throw InvalidArgument(error.what());
   }
   struct stat status {};
   const bool known = ::fstat(fd, &status) == 0;

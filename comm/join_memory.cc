@@ -71,7 +71,7 @@ std::shared_ptr<shm::Host> join_memory(const MemoryCandidates& candidates,
     MemoryWord mine;
     try {
       body(mine);
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       mine = {error.what(), std::nullopt};
     }
     return mine;

@@ -132,6 +132,7 @@ Prepared Communicator::Impl::all_to_all_v(ConstView input, std::span<const Elems
   Call call;
   call.collective = Collective::all_to_all;
   call.dtype = input.dtype;
+  call.detail = kOwnCounts;
   return bind(call, Bytes(0), send_counts, recv_counts, {input.data, output.data}, options);
 }
 

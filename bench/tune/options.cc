@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <iostream>
 #include <map>
+#include <string>
+#include <vector>
 
 namespace weft::bench {
 
@@ -26,13 +28,17 @@ TuneOptions parse_tune_options(int argc, char** argv) {
   app.add_flag("--quick", o.quick, "all_reduce and broadcast alone, few sizes");
   app.add_flag("--show", o.show, "Measure nothing: explain the choice for the options below");
   app.add_option("--file", o.file, "Tuning file, or none (default: WEFT_TUNING, or your own)");
-  std::map<std::string, comm::Collective> names;
+  std::map<std::string, comm::Collective> collectives;
+  std::vector<std::string> names;
   for (int c = 0; c < comm::kScheduledCollectives; ++c) {
     const auto collective = static_cast<comm::Collective>(c);
-    names[comm::name_of(collective)] = collective;
+    names.emplace_back(comm::name_of(collective));
+    collectives[names.back()] = collective;
   }
-  app.add_option("--collective", o.collective, "Which (default: all_reduce)")
-      ->transform(CLI::CheckedTransformer(names));
+  std::string collective = comm::name_of(o.collective);
+  app.add_option("--collective", collective, "Which")
+      ->check(CLI::IsMember(names))
+      ->capture_default_str();
   std::uint64_t bytes = static_cast<std::uint64_t>(o.bytes.value);
   app.add_option("--bytes", bytes, "Of the larger buffer (8, 64K, 1M ...)")
       ->transform(CLI::AsSizeValue(false))
@@ -46,6 +52,7 @@ TuneOptions parse_tune_options(int argc, char** argv) {
     const int code = app.exit(error);
     std::exit(code == 0 ? 0 : 2);
   }
+  o.collective = collectives.at(collective);
   o.on_cuda = accelerator != "cpu";
   if (o.on_cuda && o.transport == "tcp") {
     std::cerr << "weft tune: --accelerator=cuda measures memory that ranks share: leave out "

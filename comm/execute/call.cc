@@ -52,16 +52,19 @@ std::string algorithm_name(std::uint8_t code) {
 }
 
 std::string describe(const FrameTag& tag) {
-  std::string text = fmt::format("{} #{}", collective_name(tag.collective), tag.sequence);
+  std::string text = fmt::format("{}{} #{}", collective_name(tag.collective),
+                                 tag.detail != 0 ? "_v" : "", tag.sequence);
   if (tag.collective == static_cast<std::uint8_t>(Collective::barrier)) return text;
-  text += fmt::format(", {} x {}", tag.count, dtype_name(tag.dtype));
+  const bool own_counts = tag.detail == kOwnCounts;
+  text += own_counts ? ", " + dtype_name(tag.dtype)
+                     : fmt::format(", {} x {}", tag.count, dtype_name(tag.dtype));
   if (tag.wire != 0) text += " sent as " + dtype_name(static_cast<std::uint8_t>(tag.wire - 1));
   const auto collective = static_cast<Collective>(tag.collective);
   if (tag.collective < kScheduledCollectives && is_reducing(collective)) {
     text += ", " + op_name(tag.op);
   }
   if (tag.root >= 0) text += fmt::format(", root {}", tag.root);
-  if (tag.detail != 0) text += fmt::format(", counts {:08x}", tag.detail);
+  if (tag.detail != 0 && !own_counts) text += fmt::format(", counts {:08x}", tag.detail);
   return text;
 }
 

@@ -82,15 +82,16 @@ Trouble Engine::trouble_of(const Error& error) {
     std::string ours = comm::describe(counterpart);
     std::string theirs = comm::describe(mismatch->found);
     if (ours == theirs) {  // the same call on the face of it: what differs is how it is carried out
-      const auto add = [](std::string& text, const FrameTag& tag, Bytes bytes) {
+      const bool sized = mismatch->expected_bytes != mismatch->found_bytes;
+      const auto add = [&](std::string& text, const FrameTag& tag, const char* does, Bytes bytes) {
         text += fmt::format(" (algorithm {}", algorithm_name(tag.algorithm));
-        if (bytes.value > 0)
-          text += fmt::format(", message {} of {} bytes", tag.index, bytes.value);
+        if (sized) text += fmt::format(", {} message {} of {} bytes", does, tag.index, bytes.value);
         text += ')';
       };
-      add(ours, mismatch->expected, mismatch->expected_bytes);
-      add(theirs, mismatch->found, mismatch->found_bytes);
+      add(ours, mismatch->expected, "expects", mismatch->expected_bytes);
+      add(theirs, mismatch->found, "sends", mismatch->found_bytes);
     }
+    trouble.peer = -1;  // which of them is wrong, nobody knows
     const int here = supervisor_->name_of(mesh_->rank());
     const int there = supervisor_->name_of(mismatch->peer);
     trouble.what = fmt::format(

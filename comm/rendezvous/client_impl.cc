@@ -204,7 +204,8 @@ Blob StoreClient::Impl::call(FrameType type, Blob body, milliseconds timeout,
       lock, limit, [&] { return pending[id].done || failure.has_value() || leaving; });
   Pending reply = std::move(pending[id]);
   pending.erase(id);
-  if (failure) throw_failure();  // rather than a reply that came with it
+  // Rather than a refusal that came with it; an answer stands: all others have it as well.
+  if (failure && !(reply.done && reply.code == 0)) throw_failure();
   lock.unlock();
   if (reply.done && reply.code == 0) return std::move(reply.body);
   if (reply.done) {

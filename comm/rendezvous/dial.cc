@@ -16,7 +16,7 @@
 #include "comm/rendezvous/listen.h"
 #include "comm/rendezvous/quiet_thread.h"
 #include "comm/rendezvous/rank_names.h"
-#include "kernels/base/error.h"
+#include "kernels/base/system_error.h"
 
 namespace weft::comm {
 namespace {
@@ -115,7 +115,10 @@ class Attempt {
     socket_.close(error);
     const int fd = ::socket(endpoint.protocol().family(),
                             SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
-    if (fd < 0) return fmt::format("no socket: {}", std::generic_category().message(errno));
+    if (fd < 0 && is_out_of_descriptors(errno)) {  // no waiting helps
+      fail<IoError>("no socket: {}", text_of_system_error(errno));
+    }
+    if (fd < 0) return fmt::format("no socket: {}", text_of_system_error(errno));
     socket_.assign(endpoint.protocol(), fd);
     const auto until = std::min(deadline_, Clock::now() + kConnectAttempt);
     error = finish(

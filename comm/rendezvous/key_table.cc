@@ -136,6 +136,7 @@ void KeyTable::exchange(const Caller& caller, const ExchangeBody& call, Time now
   if (round.participants.empty()) round.participants = call.participants;
   if (round.participants != call.participants) return spoil(call.key, round, caller, call);
   bytes_ += call.mine.size();
+  round.gave_up.erase(caller.rank);
   round.arrived[caller.rank] = {wait(caller, call.key, call.timeout_ms, true, now),
                                 shared(call.mine)};
   if (round.arrived.size() == round.participants.size()) finish(call.key, round);
@@ -191,7 +192,7 @@ void KeyTable::finish(const std::string& key, Round& round) {
   rounds_.erase(key);
 }
 
-void KeyTable::withdraw(const Wait& wait) {
+void KeyTable::withdraw(const Wait& wait, bool late) {
   if (!wait.exchange) {
     const auto getters = getters_.find(wait.key);
     if (getters == getters_.end()) return;
@@ -205,6 +206,7 @@ void KeyTable::withdraw(const Wait& wait) {
   if (contribution == round->second.arrived.end()) return;
   bytes_ -= contribution->second.blob->size();
   round->second.arrived.erase(contribution);
+  if (late) round->second.gave_up.insert(wait.caller.rank);
   if (round->second.arrived.empty()) rounds_.erase(round);
 }
 
@@ -215,12 +217,16 @@ std::string KeyTable::why_late(const Wait& wait) const {
   const Round& round = rounds_.at(wait.key);
   std::vector<std::int32_t> missing;
   for (const std::int32_t rank : round.participants) {
-    if (!round.arrived.contains(rank)) missing.push_back(rank);
+    const bool came = round.arrived.contains(rank) || round.gave_up.contains(rank);
+    if (!came) missing.push_back(rank);
   }
+  const std::vector<std::int32_t> gave_up(round.gave_up.begin(), round.gave_up.end());
   std::string text = fmt::format(
       "exchange '{}' among {} ranks: not complete within {} ms, missing: "
-      "{}",
-      wait.key, round.participants.size(), wait.timeout_ms, name_of_ranks(missing));
+      "{}{}",
+      wait.key, round.participants.size(), wait.timeout_ms,
+      missing.empty() ? "none now" : name_of_ranks(missing),
+      gave_up.empty() ? "" : fmt::format("; came and gave up: {}", name_of_ranks(gave_up)));
   const std::string excuse = excuse_(missing);
   return excuse.empty() ? text : text + " (" + excuse + ")";
 }
@@ -230,7 +236,7 @@ void KeyTable::expire(Time now) {
     const Wait late = waits_.begin()->second;
     const std::string why = why_late(late);  // before it is withdrawn: it counts as there
     waits_.erase(waits_.begin());
-    withdraw(late);
+    withdraw(late, true);
     refuse(late.caller, ErrorCode::timeout, why);
   }
 }
@@ -248,7 +254,7 @@ void KeyTable::forget(std::uint64_t connection) {
     }
     const Wait gone = at->second;
     at = waits_.erase(at);
-    withdraw(gone);
+    withdraw(gone, false);
   }
 }
 

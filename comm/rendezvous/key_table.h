@@ -63,6 +63,7 @@ class KeyTable {
   struct Round {
     std::vector<std::int32_t> participants;
     std::map<std::int32_t, Contribution> arrived;
+    std::set<std::int32_t> gave_up;  // came, and went when their time was up
     std::string spoilt;              // why it failed; then:
     std::set<std::int32_t> to_tell;  // who will come yet and must hear of it
   };
@@ -75,7 +76,7 @@ class KeyTable {
   std::string flaw_of(const Caller& caller, const ExchangeBody& call) const;
   void spoil(const std::string& key, Round& round, const Caller& caller, const ExchangeBody& call);
   void finish(const std::string& key, Round& round);
-  void withdraw(const Wait& wait);
+  void withdraw(const Wait& wait, bool late);
   std::string why_late(const Wait& wait) const;
 
   Reply reply_;

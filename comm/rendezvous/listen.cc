@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <optional>
 
-#include "kernels/base/error.h"
+#include "kernels/base/system_error.h"
 
 namespace weft::comm {
 namespace {
@@ -46,7 +46,7 @@ asio::ip::address parse_address(const std::string& text) {
   if (error.value() == EADDRNOTAVAIL) {
     fail<IoError>("cannot listen on {}: no interface of this machine has that address", place);
   }
-  fail<IoError>("cannot listen on {}: {}", place, error.message());
+  fail<IoError>("cannot listen on {}: {}", place, text_of_system_error(error));
 }
 
 Tcp::acceptor listen_at(asio::io_context& io, const Tcp::endpoint& where, asio::error_code& error) {

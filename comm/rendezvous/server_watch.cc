@@ -61,6 +61,9 @@ void StoreServer::Impl::arm_deadline() {
 }
 
 void StoreServer::Impl::fill_in(Failure& told) const {
+  // -1 is nobody in particular, and the agent of node 0: that is meant where it is gone or speaks.
+  const bool by_rank = told.source == Failure::Source::peer || told.source == Failure::Source::self;
+  if (told.rank == -1 && by_rank) return;
   const auto member = members.find(told.rank);
   if (member == members.end()) return;
   if (told.host.empty()) told.host = member->second.host;

@@ -4,8 +4,9 @@
 #include <asio/post.hpp>
 
 #include "comm/rendezvous/client_impl.h"
+#include "comm/rendezvous/listen.h"
 #include "comm/rendezvous/rank_names.h"
-#include "kernels/base/error.h"
+#include "kernels/base/system_error.h"
 
 namespace weft::comm {
 namespace {
@@ -24,7 +25,10 @@ void check_value(const std::string& name, std::span<const std::uint8_t> value) {
 }  // namespace
 
 StoreClient::StoreClient(const StoreClientOptions& options)
-    : impl_(std::make_unique<Impl>(options)) {}
+    : impl_(with_typed_errors(
+          fmt::format("{} cannot join the store at {}", name_of_rank(options.self.rank),
+                      host_and_port(options.host, options.port)),
+          [&] { return std::make_unique<Impl>(options); })) {}
 
 StoreClient::~StoreClient() = default;
 

@@ -7,6 +7,7 @@
 
 #include "comm/rendezvous/quiet_thread.h"
 #include "comm/rendezvous/server_impl.h"
+#include "kernels/base/system_error.h"
 
 namespace weft::comm {
 namespace {
@@ -29,8 +30,10 @@ void check(const StoreServerOptions& options) {
 
 StoreServer::StoreServer(const StoreServerOptions& options) {
   check(options);
-  impl_ = std::make_unique<Impl>(options);
-  impl_->thread = quiet_thread([impl = impl_.get()] { impl->run(); });
+  with_typed_errors("the store cannot start", [&] {
+    impl_ = std::make_unique<Impl>(options);
+    impl_->thread = quiet_thread([impl = impl_.get()] { impl->run(); });
+  });
 }
 
 StoreServer::~StoreServer() {

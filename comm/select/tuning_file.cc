@@ -12,6 +12,7 @@
 #include "comm/algorithms/algorithms.h"
 #include "comm/simulate/json_fields.h"
 #include "kernels/base/error.h"
+#include "kernels/base/regular_file.h"
 
 namespace weft::comm {
 
@@ -222,18 +223,7 @@ std::string format_tuning(const Tuning& tuning) {
 }
 
 std::string read_tuning_text(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail<IoError>("cannot read the tuning file {}: is it there, and readable?", path);
-  std::string text(kFileBytesMax + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad() || (file.fail() && !file.eof())) {
-    fail<IoError>("cannot read the tuning file {}: is it a file?", path);
-  }
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  if (text.size() > kFileBytesMax) {
-    fail<InvalidArgument>("{}: a tuning file has at most {} bytes", path, kFileBytesMax);
-  }
-  return text;
+  return read_regular_file(path, "the tuning file " + path, kFileBytesMax);
 }
 
 void write_tuning(const Tuning& tuning, const std::string& path) {

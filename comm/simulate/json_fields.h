@@ -27,7 +27,8 @@ struct Source {
   template <class... Args>
   [[noreturn]] void refuse(const std::string& path, fmt::format_string<Args...> format,
                            Args&&... args) const {
-    fail<InvalidArgument>("{}, line {}, field {}: {}", name, line(path), path.empty() ? "/" : path,
+    fail<InvalidArgument>("{}, line {}, field {}: {}", name, line(path),
+                          path.empty() ? "/" : printable(path),
                           fmt::format(format, std::forward<Args>(args)...));
   }
 };
@@ -42,7 +43,7 @@ class Fields {
     }
   }
 
-  std::string path(const std::string& field) const { return path_ + "/" + field; }
+  std::string path(const std::string& field) const { return path_ + "/" + pointer_token(field); }
   bool has(const char* field) const { return object_.contains(field); }
 
   const nlohmann::json* find(const char* field) {
@@ -115,7 +116,7 @@ class Fields {
   static std::string found(const nlohmann::json& value) {
     std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     if (text.size() > 40) text = text.substr(0, 37) + "...";
-    return fmt::format("{} {}", value.type_name(), text);
+    return fmt::format("{} {}", value.type_name(), printable(text));
   }
 
   const Source& source_;

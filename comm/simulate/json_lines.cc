@@ -66,12 +66,11 @@ class Survey : public nlohmann::json_sax<nlohmann::json> {
 
   bool key(string_t& name) override {
     Level& level = levels_.back();
-    level.key.clear();
-    for (const char c : name) level.key += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
+    level.key = pointer_token(name);
     const std::string path = here();
     if (!lines_.emplace(path, position_.line).second) {
       fail<InvalidArgument>("{}, line {}: field {} is given a second time (first on line {})",
-                            name_, position_.line, path, lines_[path]);
+                            name_, position_.line, printable(path), lines_[path]);
     }
     return true;
   }
@@ -84,7 +83,7 @@ class Survey : public nlohmann::json_sax<nlohmann::json> {
     // The line of the last token, not of the white space behind it.
     const std::string where = levels_.empty() ? "" : here();
     fail<InvalidArgument>("{}, line {}: this is no JSON{}{}: {}", name_, line(),
-                          where.empty() ? "" : ", at field ", where,
+                          where.empty() ? "" : ", at field ", printable(where),
                           token.empty() ? "the text ends too early" : text);
   }
 
@@ -126,7 +125,7 @@ class Survey : public nlohmann::json_sax<nlohmann::json> {
     note(position_.line);
     if (static_cast<int>(levels_.size()) >= depth_max_) {
       fail<InvalidArgument>("{}, line {}: field {} is nested deeper than {} levels", name_,
-                            position_.line, here(), depth_max_);
+                            position_.line, printable(here()), depth_max_);
     }
     levels_.push_back({array, 0, {}});
     return true;
@@ -145,6 +144,29 @@ class Survey : public nlohmann::json_sax<nlohmann::json> {
 };
 
 }  // namespace
+
+std::string pointer_token(const std::string& name) {
+  std::string token;
+  for (const char c : name) token += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
+  return token;
+}
+
+std::string printable(const std::string& text) {
+  std::string shown;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    if (byte < 0x20 || byte == 0x7f) {
+      shown += fmt::format("\\u{:04x}", byte);
+    } else if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {  // UTF-8 of U+0080 to U+009F
+      shown += fmt::format("\\u{:04x}", next);
+      ++i;
+    } else {
+      shown += text[i];
+    }
+  }
+  return shown;
+}
 
 nlohmann::json parse_with_lines(const std::string& text, const std::string& name, int depth_max,
                                 JsonLines& lines) {

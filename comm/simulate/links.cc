@@ -41,12 +41,19 @@ void Links::slow_down() {
     up_[static_cast<std::size_t>(slow.host)].rate /= slow.link_slowdown;
     down_[static_cast<std::size_t>(slow.host)].rate /= slow.link_slowdown;
   }
+  // What others use of a link adds up.
+  double up_everywhere = 0;
+  double down_everywhere = 0;
+  std::vector<double> up(up_.size());
+  std::vector<double> down(down_.size());
   for (const Background& load : network_.background) {
-    for (std::int32_t host = 0; host < network_.hosts(); ++host) {
-      if (load.host >= 0 && load.host != host) continue;
-      up_[static_cast<std::size_t>(host)].rate *= 1 - load.up_share;
-      down_[static_cast<std::size_t>(host)].rate *= 1 - load.down_share;
-    }
+    (load.host < 0 ? up_everywhere : up[static_cast<std::size_t>(load.host)]) += load.up_share;
+    (load.host < 0 ? down_everywhere : down[static_cast<std::size_t>(load.host)]) +=
+        load.down_share;
+  }
+  for (std::size_t host = 0; host < up.size(); ++host) {
+    up_[host].rate *= 1 - up_everywhere - up[host];
+    down_[host].rate *= 1 - down_everywhere - down[host];
   }
 }
 

@@ -1,14 +1,15 @@
 // The network file: every field, its type and its range.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <fstream>
-#include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "comm/simulate/json_fields.h"
 #include "comm/simulate/json_lines.h"
 #include "comm/simulate/network.h"
 #include "kernels/base/error.h"
+#include "kernels/base/regular_file.h"
 
 namespace weft::comm::simulate {
 
@@ -84,6 +85,34 @@ Background read_background(const Source& source, Fields& fields, const std::stri
   return load;
 }
 
+// What others use of links, added up as the file goes on: some of a link must be left.
+class Shares {
+ public:
+  Shares(const Source& source, double Background::*share, const char* field)
+      : source_(source), share_(share), field_(field) {}
+
+  void add(const Background& load, const std::string& path) {
+    double& sum = load.host < 0 ? everywhere_ : extra_[load.host];
+    sum += load.*share_;
+    if (load.host >= 0) most_ = std::max(most_, sum);
+    const double used = load.host < 0 ? sum + most_ : everywhere_ + sum;
+    if (used <= kShareMax + 1e-12) return;
+    source_.refuse(path + "/" + field_,
+                   "with the loads before this one, others use {:.6g} of {}; their shares add up, "
+                   "to {} at most",
+                   used, load.host < 0 ? "a host's link" : fmt::format("host {}'s link", load.host),
+                   kShareMax);
+  }
+
+ private:
+  const Source& source_;
+  double Background::*share_;
+  const char* field_;
+  double everywhere_ = 0;
+  std::map<std::int32_t, double> extra_;  // by host
+  double most_ = 0;                       // of these
+};
+
 // Ranks by host: what the command line says, or the file, or one each.
 void place_ranks(const Source& source, Fields& fields, std::int32_t ranks,
                  std::int32_t ranks_per_host, Network& network) {
@@ -132,28 +161,21 @@ Network parse_network(const std::string& text, const std::string& name, std::int
     network.stragglers.push_back(read_straggler(source, straggler, path, network));
     straggler.finish();
   });
+  Shares up(source, &Background::up_share, "up_share");
+  Shares down(source, &Background::down_share, "down_share");
   fields.each("background", [&](const json& value, const std::string& path) {
     Fields load(source, value, path);
     network.background.push_back(read_background(source, load, path, network));
     load.finish();
+    up.add(network.background.back(), path);
+    down.add(network.background.back(), path);
   });
   fields.finish();
   return network;
 }
 
 Network read_network(const std::string& path, std::int32_t ranks, std::int32_t ranks_per_host) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail<IoError>("cannot read the network file {}: is it there, and readable?", path);
-  std::string text;
-  text.resize(kFileBytesMax + 1);
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad() || (file.fail() && !file.eof())) {
-    fail<IoError>("cannot read the network file {}: is it a file?", path);
-  }
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  if (text.size() > kFileBytesMax) {
-    fail<InvalidArgument>("{}: a network file has at most {} bytes", path, kFileBytesMax);
-  }
+  const std::string text = read_regular_file(path, "the network file " + path, kFileBytesMax);
   return parse_network(text, path, ranks, ranks_per_host);
 }
 

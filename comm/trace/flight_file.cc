@@ -1,14 +1,11 @@
 #include "comm/trace/flight_file.h"
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <limits>
 
 #include "comm/trace/fields.h"
 #include "comm/trace/log.h"
 #include "comm/trace/names.h"
+#include "kernels/base/regular_file.h"
 
 namespace weft::comm::trace {
 
@@ -71,15 +68,11 @@ DumpedCommunicator parse_communicator(const Fields& fields) {
 }  // namespace
 
 FlightDump read_flight_dump(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) fail<IoError>("{}: cannot read it: {}", path, std::strerror(errno));
   std::string text;
-  char part[1 << 16];
-  while (in.read(part, sizeof part) || in.gcount() > 0) {
-    text.append(part, static_cast<std::size_t>(in.gcount()));
-    if (text.size() > kBytesMax) {
-      fail<Corrupt>("{}: more than {} MiB: no dump of a flight recorder", path, kBytesMax >> 20);
-    }
+  try {
+    text = read_regular_file(path, path, kBytesMax);
+  } catch (const InvalidArgument&) {
+    fail<Corrupt>("{}: more than {} MiB: no dump of a flight recorder", path, kBytesMax >> 20);
   }
   const nlohmann::json json = parse_json(
       text, path, "give it a file flight.*.json that a rank wrote (WEFT_FLIGHT_RECORDER)");

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "comm/trace/fields.h"
+#include "kernels/base/regular_file.h"
 
 namespace weft::comm::trace {
 
@@ -19,7 +20,9 @@ constexpr const char* kRemedy = "give it a file timeline.*.json that a rank wrot
 
 }  // namespace
 
-TimelineReader::TimelineReader(const std::string& path) : path_(path), in_(path) {
+TimelineReader::TimelineReader(const std::string& path) : path_(path) {
+  expect_regular_file(path, path);
+  in_.open(path);
   if (!in_) fail<IoError>("{}: cannot read it: {}", path_, std::strerror(errno));
   read_head();
 }

@@ -5,7 +5,10 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <vector>
 
 #include "kernels/base/error.h"
@@ -49,7 +52,11 @@ void Progress::open_log(std::int64_t first_iter) {
   if (!speaks_ || options_.log_json.empty()) return;
   std::vector<std::string> kept;
   if (first_iter > 0) {
-    std::ifstream before(options_.log_json);
+    std::error_code ignored;  // a pipe has no lines from before
+    std::ifstream before;
+    if (std::filesystem::is_regular_file(options_.log_json, ignored)) {
+      before.open(options_.log_json);
+    }
     for (std::string line; std::getline(before, line);) {
       const auto entry = nlohmann::json::parse(line, nullptr, false);
       if (entry.is_object() && entry.value("iter", first_iter) < first_iter) kept.push_back(line);

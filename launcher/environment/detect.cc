@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "kernels/base/error.h"
+#include "kernels/base/regular_file.h"
 
 namespace weft::launcher {
 namespace {
@@ -100,11 +101,17 @@ void read_lsf(const Reader& r, ClusterEnvironment& e) {
   e.world_size = r.required("JSM_NAMESPACE_SIZE");
   e.local_world_size = e.num_nodes = 0;
   // The rank file's first line is the batch host, the second the first that runs ranks.
-  std::ifstream file(r.text("LSB_DJOB_RANKFILE"));
+  const std::string path = r.text("LSB_DJOB_RANKFILE");
+  try {
+    expect_regular_file(path, "LSB_DJOB_RANKFILE");
+  } catch (const IoError& error) {
+    fail<InvalidArgument>("LSB_DJOB_RANKFILE='{}': cannot read two hosts from it: {}", path,
+                          error.what());
+  }
+  std::ifstream file(path);
   std::string host;
   if (!(file >> host >> host)) {
-    fail<InvalidArgument>("LSB_DJOB_RANKFILE='{}': cannot read two hosts from it",
-                          r.text("LSB_DJOB_RANKFILE"));
+    fail<InvalidArgument>("LSB_DJOB_RANKFILE='{}': cannot read two hosts from it", path);
   }
   e.main_address = host;
   e.main_port = 10000 + r.required("LSB_JOBID") % 1000;

@@ -57,7 +57,7 @@ ShardReader::ShardReader(const std::filesystem::path& directory, const Manifest&
     });
     return first.second;
   };
-  fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd_ < 0 && errno == ENOENT) {
     fail<Corrupt>("{}: missing. Expected {} bytes with {}, found no file", path_.string(),
                   entry_.bytes, first_beyond(0));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -105,6 +106,12 @@ TEST_F(DamagedCheckpointTest, MissingShard) {
   fs::remove(file(1));
   expect_refused<Corrupt>({"model-00001-of-00002.safetensors: missing", std::to_string(size),
                            "tensor 'h.0.bias'", "found no file"});
+}
+
+TEST_F(DamagedCheckpointTest, APipeInsteadOfAShard) {
+  fs::remove(file(1));
+  ASSERT_EQ(::mkfifo(file(1).c_str(), 0600), 0);  // nobody writes to it
+  expect_refused<IoError>({"model-00001-of-00002.safetensors", "regular file"});
 }
 
 TEST_F(DamagedCheckpointTest, TruncatedShard) {

@@ -1,11 +1,13 @@
 // Bad arguments are told before anything is sent, and leave the communicator usable.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 
 #include "comm/environment.h"
 #include "tests/comm/world.h"
+#include "tests/support/scratch.h"
 
 namespace weft::comm {
 namespace {
@@ -154,6 +156,9 @@ TEST_F(Environment, BadValuesNameTheirVariable) {
   EXPECT_THAT(refusal_of(env::kAlgorithm, "magic"), HasSubstr("WEFT_ALGORITHM"));
   EXPECT_THAT(refusal_of(env::kSecretFd, "999"), HasSubstr("WEFT_SECRET_FD"));
   EXPECT_THAT(refusal_of(env::kSecretFile, "/nonexistent/secret"), HasSubstr("WEFT_SECRET_FILE"));
+  const auto pipe = tests::scratch("secret.pipe");  // nobody writes to it
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THAT(refusal_of(env::kSecretFile, pipe), HasSubstr("expected a regular file"));
   EXPECT_THAT(refusal_of(env::kJobId, std::string(65, 'x')), HasSubstr("WEFT_JOB_ID"));
 }
 

@@ -67,6 +67,33 @@ void need_much(comm::Communicator& world, bool starves, bool async) {
   }
 }
 
+// Communicators until one cannot be made: of `hog` from the start, for want of descriptors.
+void split_on(comm::Communicator& world, bool hog) {
+  std::vector<comm::Communicator> made;
+  std::vector<int> taken;
+  while (hog) {
+    const int fd = ::dup(STDOUT_FILENO);
+    if (fd < 0) break;
+    taken.push_back(fd);
+  }
+  try {
+    for (int k = 0; k < 200; ++k) made.push_back(std::move(*world.split(0)));
+    std::printf("thrown: nothing\n");
+  } catch (const Error& error) {
+    std::printf("thrown: %s\n", error.what());
+  } catch (const std::exception& error) {
+    std::printf("thrown: (not an Error) %s\n", error.what());
+  }
+  std::fflush(stdout);
+  for (const int fd : taken) ::close(fd);
+  made.clear();
+  std::vector<float> one(1, 1.0f);
+  world.all_reduce(std::span<float>(one));
+  const bool splits = world.split(0).has_value();
+  std::printf("works on: %d\n", splits ? static_cast<int>(one[0]) : -1);
+  std::fflush(stdout);
+}
+
 // What a forked child does with the communicator that it has not must not matter to the job.
 void fork_and_destroy(comm::Communicator& world) {
   const pid_t child = ::fork();
@@ -96,6 +123,10 @@ int main(int argc, char** argv) {
     do_without(deed);
     comm::Communicator world =
         comm::Communicator::connect(comm::ConnectOptions::from_environment());
+    if (std::strncmp(deed, "split", 5) == 0) {
+      split_on(world, std::strstr(deed, "hog") != nullptr);
+      return 0;
+    }
     std::vector<float> data(200'000, 1.0f);
     for (int k = 0; k < 100'000; ++k) {
       if (k == turn && std::strcmp(deed, "kill") == 0) std::raise(SIGKILL);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <future>
 #include <latch>
+#include <numeric>
 #include <thread>
 
 #include "tests/comm/world.h"
@@ -20,6 +21,8 @@ using ::testing::AllOf;
 using ::testing::AnyOf;
 using testing::Backend;
 using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
 using testing::text_of;
 
 class Failures : public ::testing::TestWithParam<Backend> {};
@@ -164,6 +167,24 @@ struct Disagreement {
   const char* theirs;
 };
 
+// Sends so many of `mine` to each rank; expects 10 of each of the others.
+void all_to_all_v(Communicator& world, std::span<float> mine, const std::vector<int>& numbers) {
+  std::vector<Elems> sent;
+  std::vector<Elems> received(numbers.size(), Elems(10));
+  for (const int n : numbers) sent.emplace_back(n);
+  const auto total = static_cast<std::size_t>(std::accumulate(numbers.begin(), numbers.end(), 0));
+  world.all_to_all_v(mine.subspan(0, total), sent, mine.subspan(total, 10 * numbers.size()),
+                     received);
+}
+
+void all_gather_v(Communicator& world, std::span<float> mine, const std::vector<int>& numbers) {
+  std::vector<Elems> counts;
+  for (const int n : numbers) counts.emplace_back(n);
+  const auto total = static_cast<std::size_t>(std::accumulate(numbers.begin(), numbers.end(), 0));
+  const auto own = static_cast<std::size_t>(numbers[static_cast<std::size_t>(world.rank())]);
+  world.all_gather_v(mine.subspan(0, own), mine.subspan(own, total), counts);
+}
+
 std::vector<Disagreement> disagreements() {
   const auto floats = [](std::size_t n) {
     thread_local std::vector<float> mine(9000);
@@ -191,6 +212,22 @@ std::vector<Disagreement> disagreements() {
       {"Algorithm", [=](auto& w) { w.all_reduce(floats(10), ReduceOp::sum, {"ring"}); },
        [=](auto& w) { w.all_reduce(floats(10), ReduceOp::sum, {"direct"}); }, "algorithm ring",
        "algorithm direct"},
+      {"CountsOfAllToAllV",
+       [=](auto& w) {
+         all_to_all_v(w, floats(90), {10, 10, 10});
+       },
+       [=](auto& w) {
+         all_to_all_v(w, floats(90), {11, 10, 10});
+       },
+       "all_to_all_v #3, f32 (", "of 44 bytes"},
+      {"CountsOfAllGatherV",
+       [=](auto& w) {
+         all_gather_v(w, floats(90), {10, 10, 10});
+       },
+       [=](auto& w) {
+         all_gather_v(w, floats(90), {11, 10, 10});
+       },
+       "all_gather_v #3, 30 x f32", "all_gather_v #3, 31 x f32"},
   };
 }
 
@@ -209,6 +246,9 @@ TEST_P(Failures, DisagreementNamesBothRanksAndBothCalls) {
                   AllOf(HasSubstr("rank 1"), HasSubstr(one.ours), HasSubstr(one.theirs)))
           << one.name;
       EXPECT_THAT(text_of(error), AnyOf(HasSubstr("rank 0"), HasSubstr("rank 2"))) << one.name;
+      // Nobody is named in front of it: which of them is wrong, nobody knows.
+      EXPECT_THAT(text_of(error), StartsWith("ranks disagree: ")) << one.name;
+      EXPECT_THAT(text_of(error), Not(HasSubstr(" 0 x "))) << one.name;
     }
     EXPECT_LT(steady_clock::now() - start, tests::kSoon) << one.name;
   }

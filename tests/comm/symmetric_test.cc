@@ -206,6 +206,34 @@ TEST_P(Refused, WithShmAllFailAlike) {
 INSTANTIATE_TEST_SUITE_P(Ranks, Refused, ::testing::Values("hidden", "cramped", "short"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
+// Rank 1 of 3 has no descriptors left, or 64 from the start: all ranks say so, soon, and go on.
+class FewDescriptors : public ::testing::TestWithParam<Backend> {
+ protected:
+  void expect_told(const std::string& deed) {
+    testing::TestJob job(3, GetParam());
+    const testing::SecretFd secret(job.identity().secret);
+    std::vector<Process> ranks;
+    for (int r = 0; r < 3; ++r) {
+      ranks.emplace_back(
+          job.options(r), secret,
+          std::vector<std::string>{"comm_member_main", r == 1 ? deed : "split", "0"});
+    }
+    for (Process& rank : ranks) {
+      EXPECT_TRUE(rank.says("thrown: ", job.options(0).connect_timeout / 2)) << rank.said();
+      EXPECT_TRUE(rank.says("works on: 3\n", milliseconds(10'000))) << rank.said();
+      EXPECT_THAT(rank.said(), HasSubstr("rank 1"));
+      EXPECT_THAT(rank.said(), HasSubstr("raise ulimit -n"));
+      EXPECT_THAT(rank.said(), Not(HasSubstr("not an Error")));
+    }
+  }
+};
+TEST_P(FewDescriptors, NoneIsToldToAllRanks) { expect_told("split hog"); }
+TEST_P(FewDescriptors, TooFewIsToldToAllRanks) { expect_told("split few"); }
+
+INSTANTIATE_TEST_SUITE_P(Transports, FewDescriptors,
+                         ::testing::Values(testing::shm_backend(), Backend{"tcp", true}),
+                         [](const auto& param_info) { return param_info.param.name; });
+
 TEST(Descriptors, SixtyFourAreEnoughForEightRanks) {
   testing::TestJob job(8, testing::shm_backend());
   const testing::SecretFd secret(job.identity().secret);

@@ -156,7 +156,17 @@ std::vector<Bytes> memory_word_seeds() {
           {beyond.begin(), beyond.end()}};
 }
 
+void readiness(std::span<const std::uint8_t> input) { decode_readiness(input); }
+std::vector<Bytes> readiness_seeds() {
+  const std::string beyond = R"({"trouble":"t","code":1e46})";
+  return {encode(Readiness{}),
+          encode(Readiness{"a clock", "no descriptors", ErrorCode::io}),
+          {beyond.begin(), beyond.end()}};
+}
+
 constexpr Target kTargets[] = {
+    {"readiness", "comm/introduction.cc: what ranks say of their links", readiness,
+     readiness_seeds},
     {"store_headers", "comm/rendezvous/wire.cc: headers of the store's frames", store_headers,
      store_header_seeds},
     {"store_bodies", "comm/rendezvous/wire.cc: their bodies", store_bodies, store_body_seeds},

@@ -1,6 +1,7 @@
 #include "launcher/environment/detect.h"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <fstream>
 #include <map>
@@ -103,6 +104,14 @@ TEST(Detect, Lsf) {
                             {"JSM_NAMESPACE_RANK", "1"},
                             {"JSM_NAMESPACE_LOCAL_RANK", "1"},
                             {"JSM_NAMESPACE_SIZE", "3"}});
+  std::remove(file.c_str());
+  ASSERT_EQ(::mkfifo(file.c_str(), 0600), 0);  // nobody writes to it
+  EXPECT_THROW(detect_in({{"LSB_JOBID", "54321"},
+                          {"LSB_DJOB_RANKFILE", file},
+                          {"JSM_NAMESPACE_RANK", "1"},
+                          {"JSM_NAMESPACE_LOCAL_RANK", "1"},
+                          {"JSM_NAMESPACE_SIZE", "3"}}),
+               InvalidArgument);
   std::remove(file.c_str());
   EXPECT_EQ(e.name, "lsf");
   EXPECT_EQ(e.main_address, "node1");

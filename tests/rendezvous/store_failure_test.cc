@@ -113,6 +113,51 @@ TEST(StoreFailure, AComplaintStandsWhenNobodyKnowsBetter) {
   EXPECT_THAT(describe(*verdict), HasSubstr("during all_reduce #3"));
 }
 
+TEST(StoreFailure, WhatNobodyInParticularDidNamesNobody) {
+  World world(2);
+  auto a = world.client(0);
+  auto agent = world.client(-1);
+  Failure disagreement = told(Source::self, -1, ErrorCode::mismatch, "ranks disagree");
+  a->report(disagreement);
+  const auto verdict = agent->wait_failure(20s);
+  ASSERT_TRUE(verdict);
+  EXPECT_EQ(describe(*verdict), "ranks disagree");
+}
+
+// An answer that all got stands: the news right behind it must not hide what it says.
+TEST(StoreFailure, DoesNotHideAnAnswerThatCameBefore) {
+  World world(1);
+  for (int round = 0; round < 20; ++round) {
+    auto options = world.options(0);
+    auto listener = RawSocket::bind(true);
+    options.port = listener.port();
+    auto serving = std::async(std::launch::async, [&] {
+      auto socket = listener.accept();
+      ServerHandshake handshake(world.job, {kStoreRank, 1}, ChannelKind::store);
+      while (!handshake.finished()) {
+        socket.send(handshake.feed(socket.receive(handshake.bytes_wanted())));
+      }
+      const auto join = decode_header(socket.receive(FrameHeader::kBytes), kJoinBytesMax);
+      socket.receive(join.body_bytes);
+      socket.send(to_bytes(make_frame(FrameType::welcome, encode(WelcomeBody{3000ms, {}}))));
+      FrameHeader asked;
+      do {
+        asked = decode_header(socket.receive(FrameHeader::kBytes), kBodyBytesMax);
+        socket.receive(asked.body_bytes);
+      } while (asked.type != FrameType::get);
+      Blob both = to_bytes(make_frame(FrameType::reply, Blob{7}, asked.id));
+      const auto lost = told(Source::agent, 0, ErrorCode::peer_lost, "exited with code 3");
+      const Blob news = to_bytes(make_frame(FrameType::news, encode(lost)));
+      both.insert(both.end(), news.begin(), news.end());
+      socket.send(both);
+      return socket;
+    });
+    StoreClient client(options);
+    EXPECT_NO_THROW(EXPECT_EQ(client.get("x", 20s), Blob{7})) << round;
+    serving.get();
+  }
+}
+
 TEST(StoreFailure, ARankDoesNotSpeakForAnAgentOrAnother) {
   World world(3, [](StoreServerOptions& options) { options.verdict_window = 20s; });
   auto a = world.client(0);

@@ -3,8 +3,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cmath>
+#include <cstdio>
 #include <random>
 
 #include "comm/algorithms/algorithms.h"
@@ -12,6 +14,7 @@
 #include "comm/select/fit.h"
 #include "comm/select/tuning_file.h"
 #include "kernels/base/error.h"
+#include "tests/support/scratch.h"
 
 namespace weft::comm {
 namespace {
@@ -48,6 +51,7 @@ TEST(Tuning, DamagedFilesNameLineAndField) {
       {"{\"weft_tuning\": 1,\n\"weft_tuning\": 1}", "line 2", "second time"},
       {"{\"weft_tuning\": 1,\n", "line", "no JSON"},
       {"{\"weft_tuning\": 1,\n\"measured\": [{}]}", "line 2", "transport"},
+      {"{\"weft_tuning\": 1,\n\"a/b\": 3}", "line 2", "/a~1b"},
   };
   for (const auto& [text, line, field] : damaged) {
     try {
@@ -59,6 +63,14 @@ TEST(Tuning, DamagedFilesNameLineAndField) {
       EXPECT_THAT(error.what(), HasSubstr(field));
     }
   }
+}
+
+TEST(Tuning, APipeIsNoFile) {
+  const auto pipe = tests::scratch("tuning.pipe");  // nobody writes to it
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THROW(read_tuning_text(pipe), IoError);
+  EXPECT_THROW(read_tuning_text("/dev/zero"), IoError);
+  std::remove(pipe.c_str());
 }
 
 TEST(Tuning, DamagedTablesNameLineAndField) {

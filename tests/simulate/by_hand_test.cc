@@ -123,6 +123,12 @@ TEST(ByHand, BackgroundTakesItsShareOfALink) {
   // The ring is as slow as its slowest link.
   EXPECT_NEAR(us(run(ring, network)), 2 * free, free * 0.15);
   EXPECT_EQ(run(ring, network).busiest[0].name, "host 2 up");
+  const double half = us(run(ring, network));
+  // The same in parts: shares add up.
+  network.background = {{.host = 2, .up_share = 0.25, .down_share = 0},
+                        {.host = 2, .up_share = 0.125, .down_share = 0},
+                        {.up_share = 0.125, .down_share = 0}};
+  EXPECT_NEAR(us(run(ring, network)), half, half * 0.01);
 }
 
 TEST(ByHand, StragglersDelayEverybody) {

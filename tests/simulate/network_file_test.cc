@@ -1,6 +1,7 @@
 // Network files: what they may say, and what is said about those that are damaged.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -8,6 +9,7 @@
 
 #include "comm/simulate/network.h"
 #include "kernels/base/error.h"
+#include "tests/support/scratch.h"
 
 namespace weft::comm::simulate {
 namespace {
@@ -87,6 +89,34 @@ TEST(NetworkFile, EveryFieldIsRead) {
   EXPECT_EQ(n.background[0].up_share, 0.1);
   EXPECT_EQ(n.background[1].host, -1);
   EXPECT_EQ(n.background[1].down_share, 0.2);
+}
+
+TEST(NetworkFile, SharesOfALinkAddUp) {
+  const auto loads = [](const std::string& list) {
+    return error_of("{\n\"background\": [\n" + list + "]}");
+  };
+  EXPECT_EQ(loads(R"({"host": 0, "up_share": 0.5}, {"host": 0, "up_share": 0.499})"), "no error");
+  EXPECT_EQ(loads(R"({"host": 0, "up_share": 0.9}, {"host": 1, "up_share": 0.9})"), "no error");
+  EXPECT_EQ(loads(R"({"host": 0, "up_share": 0.9}, {"host": 0, "down_share": 0.9})"), "no error");
+  EXPECT_THAT(loads("{\"host\": 0, \"up_share\": 0.9},\n{\"host\": 0, \"up_share\": 0.9}"),
+              HasSubstr("net.json, line 4, field /background/1/up_share: with the loads before "
+                        "this one, others use 1.8 of host 0's link"));
+  EXPECT_THAT(loads("{\"host\": 3, \"down_share\": 0.9},\n{\"down_share\": 0.1}"),
+              HasSubstr("line 4, field /background/1/down_share"));
+  EXPECT_THAT(loads("{\"up_share\": 0.5},\n{\"host\": 7, \"up_share\": 0.5}"),
+              HasSubstr("line 4, field /background/1/up_share"));
+}
+
+TEST(NetworkFile, NamesOfFieldsMayHoldAnything) {
+  EXPECT_THAT(error_of("{\n\"a/b\":1}"), HasSubstr("line 2, field /a~1b: there is no such"));
+  EXPECT_THAT(error_of("{\n\n\"a~b\":1}"), HasSubstr("line 3, field /a~0b: there is no such"));
+  EXPECT_THAT(error_of("{\"\\u0000\":1}"), HasSubstr("field /\\u0000: there is no such"));
+  EXPECT_THAT(error_of("{\"x\\ny\":1}"), HasSubstr("field /x\\u000ay: there is no such"));
+  EXPECT_THAT(error_of("{\"\\u007f\\u009b\":1}"), HasSubstr("field /\\u007f\\u009b: "));
+  EXPECT_THAT(error_of("{\"\\u001b[2J\":1,\"\\u001b[2J\":1}"),
+              HasSubstr("field /\\u001b[2J is given a second time"));
+  EXPECT_THAT(error_of("{\"link\":\"\\u007f\"}"), HasSubstr("found string \"\\u007f\""));
+  EXPECT_THAT(error_of("{\"\\u0000\":nul}"), HasSubstr("no JSON, at field /\\u0000: "));
 }
 
 TEST(NetworkFile, TheCommandLineSaysHowManyRanksAHost) {
@@ -213,6 +243,10 @@ TEST(NetworkFile, EveryDamageIsSurvived) {
 TEST(NetworkFile, FilesThatAreNotThereOrNoFiles) {
   EXPECT_THROW(read_network("/nonexistent/net.json", 2, 0), IoError);
   EXPECT_THROW(read_network("/", 2, 0), Error);
+  const auto pipe = tests::scratch("net.pipe");  // nobody writes to it
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THROW(read_network(pipe, 2, 0), IoError);
+  std::remove(pipe.c_str());
 }
 
 TEST(NetworkFile, TheExamplesAreRight) {

@@ -78,6 +78,13 @@ class Readers : public ::testing::Test {
   ScratchDirectory directory_;
 };
 
+TEST_F(Readers, PipesAreNoFiles) {
+  const std::string pipe = directory_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);  // nobody writes to it
+  EXPECT_THROW(TimelineReader{pipe}, IoError);
+  EXPECT_THROW(read_flight_dump(pipe), IoError);
+}
+
 TEST_F(Readers, ATimelineIsRead) {
   write_file(directory_ / "t", timeline({kMeta, kSend, kBegin}));
   TimelineReader reader(directory_ / "t");

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "comm/transport/memory/mesh.h"
-#include "kernels/base/error.h"
+#include "kernels/base/system_error.h"
 
 namespace weft::comm::shm {
 
@@ -79,7 +79,7 @@ Host::Host(std::vector<int> ranks, int self, int lanes)
   memory::make_area(area_.mapping().get(), layout_, nonce_);
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
-    fail<IoError>("cannot make a pipe ({}): raise ulimit -n", std::strerror(errno));
+    fail<IoError>("cannot make a pipe: {}", text_of_system_error(errno));
   }
   bell_read_ = Descriptor(ends[0]);
   bell_write_ = Descriptor(ends[1]);

@@ -4,7 +4,7 @@
 
 #include "comm/transport/tcp/former.h"
 #include "comm/transport/tcp/tune.h"
-#include "kernels/base/error.h"
+#include "kernels/base/system_error.h"
 
 namespace weft::comm::tcp {
 
@@ -13,8 +13,9 @@ struct Listener::Impl {
   asio::ip::tcp::acceptor acceptor{io};
 };
 
-Listener::Listener(const std::string& address) : impl_(std::make_unique<Impl>()) {
+Listener::Listener(const std::string& address) {
   try {
+    impl_ = std::make_unique<Impl>();
     const asio::ip::tcp::endpoint wished(asio::ip::make_address(address), 0);
     impl_->acceptor.open(wished.protocol());
     tune(impl_->acceptor.native_handle(), wished.address());
@@ -22,8 +23,9 @@ Listener::Listener(const std::string& address) : impl_(std::make_unique<Impl>())
     impl_->acceptor.listen(asio::socket_base::max_listen_connections);
     endpoint_ = {address, impl_->acceptor.local_endpoint().port()};
   } catch (const std::system_error& error) {
-    fail<IoError>("cannot listen on {}: {}; is it an address of this host?", address,
-                  error.code().message());
+    const bool crowded = is_out_of_descriptors(error.code().value());
+    fail<IoError>("cannot listen on {}: {}{}", address, text_of_system_error(error.code()),
+                  crowded ? "" : "; is it an address of this host?");
   }
 }
 
@@ -32,8 +34,11 @@ Listener::Listener(Listener&&) noexcept = default;
 
 std::unique_ptr<Mesh> Listener::form(const FormOptions& options, Greeter& greeter) && {
   const std::unique_ptr<Impl> impl = std::move(impl_);
-  Former former(impl->io, impl->acceptor, options, greeter);
-  return former.run();
+  const int name = options.names[static_cast<std::size_t>(options.rank)];
+  return with_typed_errors(fmt::format("rank {}: cannot connect to the other ranks", name), [&] {
+    Former former(impl->io, impl->acceptor, options, greeter);
+    return former.run();
+  });
 }
 
 }  // namespace weft::comm::tcp

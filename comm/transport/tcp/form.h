@@ -37,14 +37,15 @@ struct FormOptions {
 
 class Listener {
  public:
-  // Binds any free port of `address`; IoError if that is no address of this host.
+  // Binds any free port of `address`; IoError if that is no address of this host, or this process
+  // has no descriptors left.
   explicit Listener(const std::string& address);
   ~Listener();
   Listener(Listener&&) noexcept;
   const Endpoint& endpoint() const { return endpoint_; }
 
   // Blocks until all links stand. Timeout names the ranks that are missing; Unauthorized and
-  // Mismatch come from greetings.
+  // Mismatch come from greetings; IoError, at once, where this process has no descriptors left.
   std::unique_ptr<Mesh> form(const FormOptions& options, Greeter& greeter) &&;
 
   struct Impl;

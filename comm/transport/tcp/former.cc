@@ -4,11 +4,12 @@
 #include <asio/buffer.hpp>
 #include <asio/connect.hpp>
 #include <asio/read.hpp>
+#include <asio/system_error.hpp>
 #include <asio/write.hpp>
 #include <utility>
 
 #include "comm/transport/tcp/tune.h"
-#include "kernels/base/error.h"
+#include "kernels/base/system_error.h"
 
 namespace weft::comm::tcp {
 
@@ -126,6 +127,9 @@ void Former::accept() {
   acceptor_.async_accept(visit->socket, [this, visit](const asio::error_code& code) {
     guarded([&] {
       if (code == asio::error::operation_aborted) return;
+      // While greetings are under way, descriptors may come free again; else nothing changes.
+      if (is_out_of_descriptors(code.value()) && visitors_.empty())
+        throw asio::system_error(code, "accept");
       if (code) {  // the visitor has gone already, or we are out of descriptors: go on later
         pause_.expires_after(kAcceptPause);
         pause_.async_wait([this](const asio::error_code& again) {

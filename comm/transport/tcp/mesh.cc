@@ -11,6 +11,7 @@
 #include "comm/transport/tcp/link.h"
 #include "comm/transport/tcp/striped.h"
 #include "kernels/base/check.h"
+#include "kernels/base/system_error.h"
 
 namespace weft::comm::tcp {
 
@@ -27,6 +28,7 @@ class TcpMesh final : public Mesh {
         lanes_(connections.lanes),
         names_(connections.names),
         wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+    const int error = errno;  // of eventfd
     links_.resize(static_cast<std::size_t>(size_) * (static_cast<std::size_t>(lanes_) + 1));
     for (int peer = 0; peer < size_; ++peer) {
       if (peer == rank_) continue;
@@ -35,7 +37,7 @@ class TcpMesh final : public Mesh {
       }
     }
     polled_.resize(own_.size() + bulk_.size() + 2);
-    if (wake_ < 0) fail<IoError>("eventfd: {}", std::strerror(errno));
+    if (wake_ < 0) fail<IoError>("{}: eventfd: {}", describe(rank_), text_of_system_error(error));
   }
   ~TcpMesh() override {
     sever();
