@@ -42,7 +42,7 @@ TEST(PlanCommand, Gpt2InTheStagesOfThePaper) {
     EXPECT_NEAR(state("deepspeed_stage_1", "bf16-true"), 4 * p + 12 * p / shares, 16);
     EXPECT_NEAR(state("deepspeed_stage_2", "16-true"), 2 * p + 14 * p / shares, 16);
     EXPECT_NEAR(state("fsdp", "bf16-true"), 16 * p / shares, 16);
-    EXPECT_NEAR(state("deepspeed_stage_2", "bf16-mixed"), 4 * p + 12 * p / shares, 16);
+    EXPECT_NEAR(state("deepspeed_stage_2", "bf16-mixed"), 2 * p + 14 * p / shares, 16);
   }
 }
 
