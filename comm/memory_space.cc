@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <mutex>
+#include <string>
 
 #include "kernels/base/error.h"
 
@@ -16,13 +18,23 @@ std::uint64_t namespace_of(const char* path) {
   return ::stat(path, &status) == 0 ? static_cast<std::uint64_t>(status.st_ino) : 0;
 }
 
+// Read once: later there may be no descriptor left for it, and without it this rank would seem to
+// be on a host of its own.
+std::string boot_id() {
+  static std::mutex mutex;
+  static std::string id;
+  const std::lock_guard lock(mutex);
+  if (id.empty()) {
+    std::ifstream file("/proc/sys/kernel/random/boot_id");
+    std::getline(file, id);
+  }
+  return id;
+}
+
 }  // namespace
 
 std::string memory_space() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string boot;
-  std::getline(file, boot);
-  return fmt::format("{}/{:x}/{:x}/{}", boot, namespace_of("/proc/self/ns/pid"),
+  return fmt::format("{}/{:x}/{:x}/{}", boot_id(), namespace_of("/proc/self/ns/pid"),
                      namespace_of("/proc/self/ns/net"), ::geteuid());
 }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -87,6 +88,17 @@ class Variable {
   const char* name_;
   std::string before_;
 };
+
+TEST(Locality, AProcessWithoutDescriptorsIsStillOfItsHost) {
+  const auto key = this_locality().key;
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{0, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto starved = this_locality().key;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(starved, key);
+}
 
 TEST(Locality, OfThisProcessIsStable) {
   const Variable unset("WEFT_HOST_KEY", nullptr);
