@@ -106,9 +106,12 @@ class EpochTest : public tests::TrainGptTest {
 // Two ranks, killed somewhere behind step 14, against two that nobody disturbed. Eleven steps make
 // an epoch, the last with fewer micro-batches and fewer samples than the others.
 TEST_F(EpochTest, KilledAndResumedItContinuesBitByBit) {
-  const auto run = binary("weft") + " run --devices=2 ";
-  for (const std::string form : {"single", "sharded"}) {
-    SCOPED_TRACE(form);
+  const std::pair<std::string, std::string> cases[] = {
+      {"ddp", "single"}, {"ddp", "sharded"}, {"fsdp", "sharded"}};
+  for (const auto& [strategy, form] : cases) {
+    SCOPED_TRACE(strategy + ", " + form);
+    const auto run = binary("weft") + " run --devices=2 --strategy=" + strategy + " ";
+    const auto undisturbed = path("whole-" + strategy + "-" + form);
     const auto common =
         std::string("--batch_size 2 --gradient_accumulation_steps 2 --dropout 0.1 ") +
         "--eval_interval 7 --lr_decay_iters 1000 --checkpoint " + form;
@@ -121,14 +124,14 @@ TEST_F(EpochTest, KilledAndResumedItContinuesBitByBit) {
                                             path("killed") + " --log_json " + path("rest.json")));
     ASSERT_EQ(resumed.exit_code, 0) << resumed.output;
     EXPECT_THAT(resumed.output, HasSubstr(fmt::format("at iteration {}", newest)));
-    const auto whole = shell(run + epochs(common + end + " --out_dir " + path("whole-" + form) +
+    const auto whole = shell(run + epochs(common + end + " --out_dir " + undisturbed +
                                           " --log_json " + path("whole.json")));
     ASSERT_EQ(whole.exit_code, 0) << whole.output;
     const auto rest = losses("rest.json"), all = losses("whole.json");
     ASSERT_EQ(rest.size(), 17u);
     EXPECT_EQ(rest, std::vector<double>(all.end() - 17, all.end())) << "from step " << newest;
     const auto last = fmt::format("step-{}", newest + 17);
-    for (const auto& file : fs::directory_iterator(path("whole-" + form) + "/" + last)) {
+    for (const auto& file : fs::directory_iterator(undisturbed + "/" + last)) {
       const auto other = fs::path(path("killed")) / last / file.path().filename();
       EXPECT_TRUE(bytes_of_file(file.path()) == bytes_of_file(other)) << other;
     }
