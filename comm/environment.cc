@@ -67,24 +67,20 @@ Secret parse(const std::string& text, const char* variable) {
 }
 
 Secret secret_of_file(const std::string& path) {
-  int fd = -1;
+  FileDescriptor file;
   try {
-    fd = open_regular_file(path, fmt::format("{}='{}'", env::kSecretFile, path));
+    file = open_regular_file(path, fmt::format("{}='{}'", env::kSecretFile, path));
   } catch (const IoError& error) {
     throw InvalidArgument(error.what());
   }
   struct stat status {};
-  const bool known = ::fstat(fd, &status) == 0;
-  const bool open_to_others = known && (status.st_mode & (S_IRWXG | S_IRWXO)) != 0;
-  std::string text;
-  if (known && !open_to_others) text = contents_of(fd, env::kSecretFile);
-  ::close(fd);
-  if (open_to_others) {
+  const bool known = ::fstat(file.get(), &status) == 0;
+  if (known && (status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
     fail<InvalidArgument>(
         "{}='{}': others may read this file (mode {:04o}); make it yours alone: chmod 600 {}",
         env::kSecretFile, path, status.st_mode & 07777u, path);
   }
-  return parse(text, env::kSecretFile);
+  return parse(known ? contents_of(file.get(), env::kSecretFile) : "", env::kSecretFile);
 }
 
 std::vector<std::uint8_t> read_secret() {

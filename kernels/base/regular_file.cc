@@ -13,18 +13,6 @@ namespace weft {
 
 namespace {
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() { ::close(fd_); }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 const char* kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a directory";
   if (S_ISFIFO(mode)) return "a pipe";
@@ -49,25 +37,20 @@ void expect_regular_file(const std::string& path, const std::string& what) {
   check(result, status, what);
 }
 
-int open_regular_file(const std::string& path, const std::string& what) {
+FileDescriptor open_regular_file(const std::string& path, const std::string& what) {
   expect_regular_file(path, what);  // opening alone can mean something to a device
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) fail<IoError>("{}: cannot read it: {}", what, text_of_system_error(errno));
+  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!file) fail<IoError>("{}: cannot read it: {}", what, text_of_system_error(errno));
   struct stat status {};
-  const int result = ::fstat(fd, &status);
-  try {
-    check(result, status, what);
-  } catch (const Error&) {
-    ::close(fd);
-    throw;
-  }
-  return fd;
+  const int result = ::fstat(file.get(), &status);
+  check(result, status, what);
+  return file;
 }
 
 std::string read_regular_file(const std::string& path, const std::string& what,
                               std::size_t bytes_max) {
   constexpr std::size_t kPart = 1 << 16;
-  const Descriptor file(open_regular_file(path, what));
+  const FileDescriptor file = open_regular_file(path, what);
   std::string text;
   for (;;) {
     const std::size_t have = text.size();

@@ -5,11 +5,13 @@
 #include <cstddef>
 #include <string>
 
+#include "kernels/base/file_descriptor.h"
+
 namespace weft {
 
-// A descriptor (close-on-exec) of the regular file at `path`. IoError, which begins with `what`
-// ("the network file x.json"), if there is none, it may not be read, or it is something else.
-int open_regular_file(const std::string& path, const std::string& what);
+// The regular file at `path`, close-on-exec. IoError, which begins with `what` ("the network file
+// x.json"), if there is none, it may not be read, or it is something else.
+FileDescriptor open_regular_file(const std::string& path, const std::string& what);
 
 // The same question for those who open the file by other means.
 void expect_regular_file(const std::string& path, const std::string& what);

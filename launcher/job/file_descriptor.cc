@@ -1,7 +1,11 @@
 #include "launcher/job/file_descriptor.h"
 
+#include <fcntl.h>
+
 #include <cerrno>
 #include <system_error>
+
+#include "kernels/base/error.h"
 
 namespace weft::launcher {
 

@@ -1,5 +1,6 @@
 #include "launcher/job/guard.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -9,6 +10,8 @@
 
 #include <cerrno>
 #include <climits>
+
+#include "kernels/base/error.h"
 
 namespace weft::launcher {
 namespace {

@@ -1,5 +1,6 @@
 #include "launcher/job/process.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <cerrno>
 #include <memory>
 
+#include "kernels/base/error.h"
 #include "launcher/job/guard.h"
 #include "launcher/job/launch_error.h"
 

@@ -1,5 +1,6 @@
 #include "launcher/job/secret_store.h"
 
+#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 #include <string_view>
 
 #include "comm/rendezvous/handshake.h"
+#include "kernels/base/error.h"
 #include "launcher/job/launch_error.h"
 
 namespace weft::launcher {

@@ -81,12 +81,12 @@ Host::Host(std::vector<int> ranks, int self, int lanes)
   if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
     fail<IoError>("cannot make a pipe: {}", text_of_system_error(errno));
   }
-  bell_read_ = Descriptor(ends[0]);
-  bell_write_ = Descriptor(ends[1]);
+  bell_read_ = FileDescriptor(ends[0]);
+  bell_write_ = FileDescriptor(ends[1]);
 }
 
 Invitation Host::invitation() const {
-  return {area_.handle(), {::getpid(), bell_write_.fd()}, layout_.bytes(), nonce_};
+  return {area_.handle(), {::getpid(), bell_write_.get()}, layout_.bytes(), nonce_};
 }
 
 void Host::accept(const std::vector<Invitation>& others) {
@@ -113,7 +113,7 @@ void Host::accept(const std::vector<Invitation>& others) {
     }
     if (others.size() <= kPopulatedMax) populate(members.areas.back(), layout_);
     bells_.push_back(open_pipe(theirs.bell));
-    members.pipes.push_back(bells_.back().fd());
+    members.pipes.push_back(bells_.back().get());
   }
   group_ = std::make_shared<memory::Group>(std::move(members), layout_, segments_);
 }

@@ -33,7 +33,7 @@ class Host {
   // After accept().
   std::shared_ptr<const memory::Group> group() const { return group_; }
   std::shared_ptr<SegmentTable> segments() const { return segments_; }
-  int bell_fd() const { return bell_read_.fd(); }  // readable when this rank is rung
+  int bell_fd() const { return bell_read_.get(); }  // readable when this rank is rung
 
  private:
   std::vector<int> ranks_;
@@ -41,9 +41,9 @@ class Host {
   memory::AreaLayout layout_;
   std::uint64_t nonce_;
   Segment area_;
-  Descriptor bell_read_;
-  Descriptor bell_write_;
-  std::vector<Descriptor> bells_;
+  FileDescriptor bell_read_;
+  FileDescriptor bell_write_;
+  std::vector<FileDescriptor> bells_;
   std::shared_ptr<SegmentTable> segments_;
   std::shared_ptr<const memory::Group> group_;
 };

@@ -38,20 +38,9 @@ std::string path_of(const Handle& handle) {
 
 }  // namespace
 
-Descriptor::Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-
-Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  return *this;
-}
-
-Descriptor::~Descriptor() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 Segment::Segment(const std::string& name, std::size_t bytes, bool reserve)
     : descriptor_(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING)), bytes_(bytes) {
-  if (descriptor_.fd() < 0) {
+  if (descriptor_.get() < 0) {
     fail<IoError>(
         "cannot make shared memory: memfd_create: {}; raise ulimit -n if it says that "
         "too many files are open",
@@ -65,7 +54,7 @@ Segment::Segment(const std::string& name, std::size_t bytes, bool reserve)
         "-f",
         bytes, limit.rlim_cur);
   }
-  if (::ftruncate(descriptor_.fd(), static_cast<off_t>(bytes)) != 0) {
+  if (::ftruncate(descriptor_.get(), static_cast<off_t>(bytes)) != 0) {
     fail<IoError>(
         "cannot make {} bytes of shared memory: ftruncate: {}; use less, or raise "
         "ulimit -f",
@@ -74,7 +63,7 @@ Segment::Segment(const std::string& name, std::size_t bytes, bool reserve)
   if (reserve && bytes > 0) {
     int error = 0;
     do {
-      error = ::fallocate(descriptor_.fd(), 0, 0, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+      error = ::fallocate(descriptor_.get(), 0, 0, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
     } while (error == EINTR);
     if (error != 0) {
       fail<IoError>(
@@ -84,29 +73,29 @@ Segment::Segment(const std::string& name, std::size_t bytes, bool reserve)
     }
   }
   // Where a mapping's pages can be cut off, touching them raises SIGBUS.
-  if (::fcntl(descriptor_.fd(), F_ADD_SEALS, kSeals) != 0) {
+  if (::fcntl(descriptor_.get(), F_ADD_SEALS, kSeals) != 0) {
     fail<IoError>("cannot seal shared memory: {}", std::strerror(errno));
   }
-  mapping_ = map(descriptor_.fd(), bytes, "shared memory");
+  mapping_ = map(descriptor_.get(), bytes, "shared memory");
 }
 
-Handle Segment::handle() const { return {::getpid(), descriptor_.fd()}; }
+Handle Segment::handle() const { return {::getpid(), descriptor_.get()}; }
 
 Mapping map_segment(const Handle& handle, std::size_t bytes) {
   const std::string path = path_of(handle);
-  const Descriptor descriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  if (descriptor.fd() < 0) {
+  const FileDescriptor descriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (descriptor.get() < 0) {
     fail<IoError>("cannot open the shared memory of process {} ({}: {}); {}", handle.pid, path,
                   std::strerror(errno), kRemedy);
   }
   struct stat status {};
-  if (::fstat(descriptor.fd(), &status) != 0 || !S_ISREG(status.st_mode) ||
+  if (::fstat(descriptor.get(), &status) != 0 || !S_ISREG(status.st_mode) ||
       status.st_size != static_cast<off_t>(bytes) ||
-      (::fcntl(descriptor.fd(), F_GET_SEALS) & kSeals) != kSeals) {
+      (::fcntl(descriptor.get(), F_GET_SEALS) & kSeals) != kSeals) {
     fail<IoError>("{} is not the shared memory of {} bytes that process {} promised; {}", path,
                   bytes, handle.pid, kRemedy);
   }
-  return map(descriptor.fd(), bytes, path);
+  return map(descriptor.get(), bytes, path);
 }
 
 bool unshare(const Mapping& mapping, std::size_t bytes) {
@@ -133,15 +122,15 @@ bool has_ended(std::int64_t pid) {
 }
 
 // Both ends are opened, though only one is used: a pipe that has a reader never raises SIGPIPE.
-Descriptor open_pipe(const Handle& handle) {
+FileDescriptor open_pipe(const Handle& handle) {
   const std::string path = path_of(handle);
-  Descriptor descriptor(::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  FileDescriptor descriptor(::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
   struct stat status {};
-  if (descriptor.fd() < 0) {
+  if (descriptor.get() < 0) {
     fail<IoError>("cannot open the pipe of process {} ({}: {}); {}", handle.pid, path,
                   std::strerror(errno), kRemedy);
   }
-  if (::fstat(descriptor.fd(), &status) != 0 || !S_ISFIFO(status.st_mode)) {
+  if (::fstat(descriptor.get(), &status) != 0 || !S_ISFIFO(status.st_mode)) {
     fail<IoError>("{} is not the pipe that process {} promised; {}", path, handle.pid, kRemedy);
   }
   return descriptor;

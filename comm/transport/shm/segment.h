@@ -8,26 +8,14 @@
 #include <memory>
 #include <string>
 
+#include "kernels/base/file_descriptor.h"
+
 namespace weft::comm::shm {
 
 // Where another process finds a descriptor of this one.
 struct Handle {
   std::int64_t pid = 0;
   int fd = -1;
-};
-
-// A descriptor of its own, closed at the end.
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept;
-  Descriptor& operator=(Descriptor&& other) noexcept;
-  ~Descriptor();
-  int fd() const { return fd_; }
-
- private:
-  int fd_ = -1;
 };
 
 // A mapping together with what unmaps it.
@@ -44,7 +32,7 @@ class Segment {
   Handle handle() const;
 
  private:
-  Descriptor descriptor_;
+  FileDescriptor descriptor_;
   std::size_t bytes_;
   Mapping mapping_;
 };
@@ -60,6 +48,6 @@ bool unshare(const Mapping& mapping, std::size_t bytes);
 bool has_ended(std::int64_t pid);
 
 // Opens the writing end of another process's pipe; throws IoError.
-Descriptor open_pipe(const Handle& handle);
+FileDescriptor open_pipe(const Handle& handle);
 
 }  // namespace weft::comm::shm
