@@ -268,12 +268,19 @@ std::vector<Blob> StoreHome::all_ready(const std::string& name, const std::vecto
       clocks.emplace_back(theirs.clock.begin(), theirs.clock.end());
       if (!first && !theirs.trouble.empty()) first = theirs;
     }
+    // All have come, and nobody looks any more: the next to form links under this name start anew.
+    if (ranks.front() == job_->self().rank) job_->store().erase(trouble_key);
     if (first && mine.trouble.empty()) throw_error(first->code, first->trouble);
+    if (error && mine.trouble.empty()) {
+      fail<Timeout>(
+          "connect: rank {}: links were given up for the trouble of a rank that has none now; "
+          "connect again",
+          job_->self().rank);
+    }
   } catch (const Error&) {
     if (mine.trouble.empty()) throw;
   }
   if (!mine.trouble.empty()) std::rethrow_exception(error);
-  if (ranks.front() == job_->self().rank) job_->store().erase(trouble_key);
   return clocks;
 }
 
