@@ -69,8 +69,7 @@ void Communicator::Impl::refuse_in_child() const {
   if (process.is_here()) return;
   fail<Unsupported>(
       "rank {}: process {} was forked by the rank, whose communicator it has not: call from the "
-      "rank "
-      "itself, or let the child exec a program that joins as a rank of its own",
+      "rank itself, or let the child exec a program that joins as a rank of its own",
       rank, ::getpid());
 }
 

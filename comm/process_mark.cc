@@ -7,8 +7,8 @@
 namespace weft::comm {
 namespace {
 
-std::atomic<std::uint32_t> g_forks{
-    0};  // of which this process is the child, since the program began
+// Of which this process is the child, since the program began.
+std::atomic<std::uint32_t> g_forks{0};
 
 }  // namespace
 

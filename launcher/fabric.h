@@ -78,8 +78,9 @@ class Fabric {
   // its forward() cast inputs, run under autocast and give f32 back where the precision is a mixed
   // one (docs/precision.md), gives every rank rank 0's values, and has backward() average its
   // gradients. Under deepspeed and fsdp the ranks share out its state (parallel/zero.h). Make the
-  // optimizer afterwards (a conversion makes new parameters), or pass it along where no conversion
-  // is needed: it is checked to train this module's parameters. Collective.
+  // optimizer afterwards (a conversion makes new parameters, and so do the mixed precisions where
+  // ranks share out state), or pass it along where neither is the case: it is checked to train this
+  // module's parameters. Collective.
   void setup(nn::Module& module);
   void setup(nn::Module& module, optim::Optimizer& optimizer);
   // Checks that the optimizer trains parameters of modules set up, and, under 16-mixed, has its

@@ -40,10 +40,9 @@ Bytes norm_workspace(std::span<const FlatTensor> tensors);
 void squared_norm(std::span<const FlatTensor> tensors, void* workspace, double* result,
                   Stream stream = nullptr);
 
-// Norm and factor, max_norm / (norm + 1e-6), and the gradients scaled down to max_norm (>= 0) where
-// they are beyond;
-// *norm, where not nullptr, is the norm before. A norm that is not finite makes them NaN or 0, as
-// in PyTorch.
+// Gradients whose norm is beyond max_norm (>= 0) are scaled down to it, by max_norm / (norm +
+// 1e-6). *norm, where not nullptr, is the norm before. One that is not finite makes them NaN or 0,
+// as in PyTorch.
 void clip_norm(std::span<const FlatTensor> tensors, double max_norm, void* workspace,
                double* norm = nullptr, Stream stream = nullptr);
 

@@ -29,7 +29,7 @@ class AddressBook {
   virtual std::chrono::milliseconds patience() const = 0;
   // Out of patience: what `member` yet writes to what this process posted is not to reach its
   // memory any more. Nothing to do where members are waited for as long as it takes.
-  virtual void withdraw(Posted /*where*/, int /*member*/) const {}
+  virtual void withdraw(Posted /*where*/, int /*member*/) {}
 };
 
 struct GroupMembers {

@@ -70,18 +70,18 @@ std::byte* SegmentTable::locate(int member, memory::Posted where, Bytes bytes) c
   return entry.mappings[static_cast<std::size_t>(member)].get() + offset;
 }
 
-void SegmentTable::withdraw(memory::Posted where, int member) const {
+void SegmentTable::withdraw(memory::Posted where, int member) {
   if (where == memory::kOrdinary || where == memory::kAbsent) return;
   if (has_ended(pids_.at(static_cast<std::size_t>(member)))) return;
-  const std::shared_lock lock(mutex_);
+  const std::unique_lock lock(mutex_);
   const auto it = segments_.find(static_cast<std::uint16_t>(where.value >> memory::kOffsetBits));
-  if (it == segments_.end()) return;
-  const Entry& entry = it->second;
-  if (unshare(entry.mappings[static_cast<std::size_t>(self_)], entry.bytes)) return;
+  if (it == segments_.end() || it->second.withdrawn) return;
+  Entry& entry = it->second;
+  entry.withdrawn = unshare(entry.mappings[static_cast<std::size_t>(self_)], entry.bytes);
+  if (entry.withdrawn) return;
   spdlog::error(
       "process {} does not answer in the middle of a collective and may yet write to this "
-      "process's "
-      "{} bytes of symmetric memory, which cannot be taken out of its reach: {}",
+      "process's {} bytes of symmetric memory, which cannot be taken out of its reach: {}",
       pids_[static_cast<std::size_t>(member)], entry.bytes, std::strerror(errno));
 }
 

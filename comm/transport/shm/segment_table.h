@@ -33,13 +33,14 @@ class SegmentTable final : public memory::AddressBook {
   std::byte* locate(int member, memory::Posted where, Bytes bytes) const override;
   bool reaches_all() const override { return false; }
   std::chrono::milliseconds patience() const override { return std::chrono::milliseconds(200); }
-  void withdraw(memory::Posted where, int member) const override;
+  void withdraw(memory::Posted where, int member) override;
 
  private:
   struct Entry {
     std::vector<Mapping> mappings;
     std::size_t bytes = 0;
     bool live = true;
+    bool withdrawn = false;  // this member's pages are its own now
   };
   int self_;
   std::vector<std::int64_t> pids_;
