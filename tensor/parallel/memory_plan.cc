@@ -6,6 +6,7 @@
 
 #include "kernels/base/error.h"
 #include "tensor/parallel/ddp.h"
+#include "tensor/parallel/zero_layout.h"
 
 namespace weft::parallel {
 namespace {
@@ -52,8 +53,6 @@ std::int64_t total_of(const MemoryPlanInput& input) {
 
 // A part of `count`, as the largest rank holds it.
 std::int64_t share(std::int64_t count, int ranks) { return (count + ranks - 1) / ranks; }
-
-constexpr int kGradientUnits = 2;  // Zero's
 
 // The first unit, and as many of the largest others as are whole at a time.
 std::int64_t live_elements(const MemoryPlanInput& input, int live_units) {

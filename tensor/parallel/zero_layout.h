@@ -13,6 +13,9 @@
 
 namespace weft::parallel {
 
+// Units whose gradients are whole at a time: one that fills, one that is reduced.
+inline constexpr int kGradientUnits = 2;
+
 struct FlatRun {
   std::vector<nn::NamedTensor> parameters;
   std::vector<Elems> begins;  // where each lies; on lines of 64 bytes

@@ -12,8 +12,6 @@
 namespace weft::parallel {
 namespace {
 
-constexpr int kGradientSlots = 2;  // one that fills, one that is reduced
-
 // Compared with the parameters: ranks that share out differently would wait for each other.
 nn::NamedTensor described(const ZeroOptions& options) {
   std::string text = fmt::format("ZeRO stage {}, {} live units", options.stage, options.live_units);
@@ -214,7 +212,7 @@ void Zero::Impl::plan_memory() {
   }
   const int units = unit_count() - 1;
   const int live = stage == 3 ? std::min(options_.live_units, units) : 0;
-  const int gradient_slots = stage == 1 ? 0 : std::min(kGradientSlots, units);
+  const int gradient_slots = stage == 1 ? 0 : std::min(kGradientUnits, units);
   if (stage == 3) arena_.reserve(own.gathered);
   if (stage > 1) arena_.reserve(own.gradients);
   for (int i = 0; i < live; ++i) arena_.reserve(largest.gathered);
