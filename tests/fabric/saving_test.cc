@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <regex>
 #include <string>
 #include <vector>
 
@@ -23,6 +22,7 @@ namespace fs = std::filesystem;
 using testing::Each;
 using testing::HasSubstr;
 using tests::binary;
+using tests::lines_with;
 using tests::Ran;
 using tests::shell;
 
@@ -31,16 +31,6 @@ struct Job {
   int ranks = 2;
   std::string precision = "32-true";
 };
-
-std::vector<std::string> lines_with(const Ran& ran, const std::string& word) {
-  std::vector<std::string> lines;
-  const std::regex line(word + " ([^\n]*)");
-  for (auto it = std::sregex_iterator(ran.output.begin(), ran.output.end(), line);
-       it != std::sregex_iterator(); ++it) {
-    lines.push_back((*it)[1]);
-  }
-  return lines;
-}
 
 std::string without_random(const std::string& result) {
   return result.substr(0, result.find(" random="));

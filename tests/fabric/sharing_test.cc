@@ -16,6 +16,7 @@ namespace {
 
 using testing::ContainsRegex;
 using tests::binary;
+using tests::lines_with;
 using tests::Ran;
 using tests::shell;
 
@@ -34,22 +35,11 @@ Ran run(const Job& job, const std::string& settings) {
                   binary("sharing_rank_main"), settings));
 }
 
-// What each rank said, without its name.
-std::vector<std::string> results(const Ran& ran) {
-  std::vector<std::string> lines;
-  const std::regex line("result ([^\n]*)");
-  for (auto it = std::sregex_iterator(ran.output.begin(), ran.output.end(), line);
-       it != std::sregex_iterator(); ++it) {
-    lines.push_back((*it)[1]);
-  }
-  return lines;
-}
-
 // The same of every rank.
 std::string result(const Job& job, const std::string& settings) {
   const auto ran = run(job, settings);
   EXPECT_EQ(ran.exit_code, 0) << ran.output;
-  const auto lines = results(ran);
+  const auto lines = lines_with(ran, "result");
   EXPECT_EQ(lines.size(), static_cast<std::size_t>(job.ranks)) << ran.output;
   if (lines.empty()) return "";
   for (const auto& line : lines) EXPECT_EQ(line, lines[0]) << ran.output;

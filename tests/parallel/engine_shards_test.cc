@@ -71,33 +71,32 @@ void PrintTo(const Where& where, std::ostream* out) {
 struct Values {
   std::vector<double> at_save, at_end;
 };
-// Trains to step 3, saves, goes on to step 6.
-Values write(const std::filesystem::path& place, Where where, DType dtype = DType::f32) {
+// Of a model that `prepare` brings to step 3, there and after step 6.
+Values values_from(Where where, DType dtype, std::uint64_t seed,
+                   const std::function<void(Training&)>& prepare) {
   Values values;
   run_world(where.ranks, [&](Communicator& comm) {
-    Training run(comm, where.stage, dtype, 3);
-    run.train(0, 3);
-    run.save(place);
-    const auto at_save = run.values();
-    run.train(3, 6);
-    const auto at_end = run.values();
-    if (comm.rank() == 0) values = {at_save, at_end};
-  });
-  return values;
-}
-// Another model, that has trained already, takes it over and goes on from step 3.
-Values read(const std::filesystem::path& place, Where where, DType dtype = DType::f32) {
-  Values values;
-  run_world(where.ranks, [&](Communicator& comm) {
-    Training run(comm, where.stage, dtype, 11);
-    run.train(20, 21);
-    run.load(place);
+    Training run(comm, where.stage, dtype, seed);
+    prepare(run);
     const auto at_save = run.values();
     run.train(3, 6);
     const auto at_end = run.values();
     if (comm.rank() + 1 == comm.size()) values = {at_save, at_end};
   });
   return values;
+}
+Values write(const std::filesystem::path& place, Where where, DType dtype = DType::f32) {
+  return values_from(where, dtype, 3, [&](Training& run) {
+    run.train(0, 3);
+    run.save(place);
+  });
+}
+// Another model, that has trained already, takes it over.
+Values read(const std::filesystem::path& place, Where where, DType dtype = DType::f32) {
+  return values_from(where, dtype, 11, [&](Training& run) {
+    run.train(20, 21);
+    run.load(place);
+  });
 }
 
 double largest_distance(const std::vector<double>& a, const std::vector<double>& b) {

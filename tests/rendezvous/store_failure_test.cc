@@ -124,6 +124,19 @@ TEST(StoreFailure, WhatNobodyInParticularDidNamesNobody) {
   EXPECT_EQ(describe(*verdict), "ranks disagree");
 }
 
+// A store of the test's own, up to where a client has joined.
+RawSocket welcome(const World& world, RawSocket& listener) {
+  auto socket = listener.accept();
+  ServerHandshake handshake(world.job, {kStoreRank, 1}, ChannelKind::store);
+  while (!handshake.finished()) {
+    socket.send(handshake.feed(socket.receive(handshake.bytes_wanted())));
+  }
+  const auto join = decode_header(socket.receive(FrameHeader::kBytes), kJoinBytesMax);
+  socket.receive(join.body_bytes);
+  socket.send(to_bytes(make_frame(FrameType::welcome, encode(WelcomeBody{3000ms, {}}))));
+  return socket;
+}
+
 // An answer that all got stands: the news right behind it must not hide what it says.
 TEST(StoreFailure, DoesNotHideAnAnswerThatCameBefore) {
   World world(1);
@@ -132,14 +145,7 @@ TEST(StoreFailure, DoesNotHideAnAnswerThatCameBefore) {
     auto listener = RawSocket::bind(true);
     options.port = listener.port();
     auto serving = std::async(std::launch::async, [&] {
-      auto socket = listener.accept();
-      ServerHandshake handshake(world.job, {kStoreRank, 1}, ChannelKind::store);
-      while (!handshake.finished()) {
-        socket.send(handshake.feed(socket.receive(handshake.bytes_wanted())));
-      }
-      const auto join = decode_header(socket.receive(FrameHeader::kBytes), kJoinBytesMax);
-      socket.receive(join.body_bytes);
-      socket.send(to_bytes(make_frame(FrameType::welcome, encode(WelcomeBody{3000ms, {}}))));
+      auto socket = welcome(world, listener);
       FrameHeader asked;
       do {
         asked = decode_header(socket.receive(FrameHeader::kBytes), kBodyBytesMax);
@@ -220,14 +226,7 @@ TEST(StoreFailure, AStoreThatBreaksTheProtocolIsNamedToo) {
   auto listener = RawSocket::bind(true);
   options.port = listener.port();
   auto serving = std::async(std::launch::async, [&] {
-    auto socket = listener.accept();
-    ServerHandshake handshake(world.job, {kStoreRank, 1}, ChannelKind::store);
-    while (!handshake.finished()) {
-      socket.send(handshake.feed(socket.receive(handshake.bytes_wanted())));
-    }
-    const auto join = decode_header(socket.receive(FrameHeader::kBytes), kJoinBytesMax);
-    socket.receive(join.body_bytes);
-    socket.send(to_bytes(make_frame(FrameType::welcome, encode(WelcomeBody{3000ms, {}}))));
+    auto socket = welcome(world, listener);
     socket.send(std::string(64, '?'));
     return socket;
   });

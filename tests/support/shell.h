@@ -2,6 +2,8 @@
 #pragma once
 
 #include <sys/wait.h>
+#include <regex>
+#include <vector>
 
 #include <array>
 #include <cstdio>
@@ -32,6 +34,17 @@ inline Ran shell(const std::string& command, int seconds_max = 120) {
 
 inline std::string binary(const std::string& name) {
   return std::string(WEFT_BIN_DIR) + "/" + name;
+}
+
+// What follows `word` and a space in lines of the output: of ranks, without their names.
+inline std::vector<std::string> lines_with(const Ran& ran, const std::string& word) {
+  std::vector<std::string> lines;
+  const std::regex line(word + " ([^\n]*)");
+  for (auto it = std::sregex_iterator(ran.output.begin(), ran.output.end(), line);
+       it != std::sregex_iterator(); ++it) {
+    lines.push_back((*it)[1]);
+  }
+  return lines;
 }
 
 }  // namespace weft::tests
