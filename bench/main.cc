@@ -1,13 +1,11 @@
 // weft-bench: `weft bench COLLECTIVE ...` runs this program.
 #include <fmt/format.h>
 
-#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <optional>
-#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,29 +19,13 @@
 #include "comm/environment.h"
 #include "kernels/base/error.h"
 #include "launcher/join.h"
+#include "tensor/parallel/agree.h"
 
 namespace {
 
 using namespace weft;  // NOLINT: a program, not a library
 
 constexpr int kExitWrong = 3;  // results were not what they must be
-
-// Before the work, not after. Rank 0 writes the file; all throw where it cannot.
-void check_json_file(const bench::Options& options, Communicator& communicator) {
-  std::array<std::int32_t, 1> good{1};
-  std::exception_ptr error;
-  if (communicator.rank() == 0) {
-    try {
-      bench::require_writable("--json", options.json_file);
-    } catch (...) {
-      error = std::current_exception();
-      good[0] = 0;
-    }
-  }
-  communicator.broadcast(std::span(good), 0);
-  if (error) std::rethrow_exception(error);
-  if (good[0] == 0) fail<IoError>("--json {}: rank 0 cannot write it", options.json_file);
-}
 
 // Runs the table on one rank; rank 0 prints it. Gives the number of wrong elements. `device`: where
 // its buffers are to be, if on one.
@@ -52,7 +34,11 @@ std::int64_t run_rank(const bench::Options& options, Communicator& communicator,
     fail<InvalidArgument>("-r {}: there are only ranks 0..{}.", options.root,
                           communicator.size() - 1);
   }
-  if (!options.json_file.empty()) check_json_file(options, communicator);
+  if (!options.json_file.empty()) {  // before the work, not after
+    parallel::together(communicator, [&] {
+      if (communicator.rank() == 0) bench::require_writable("--json", options.json_file);
+    });
+  }
   std::optional<bench::OnDevice> on_device;
   if (options.on_cuda) on_device.emplace(communicator, device);
   const std::string where = on_device ? on_device->where(communicator) : "host memory";
