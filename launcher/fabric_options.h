@@ -30,7 +30,7 @@ struct FabricOptions {
   // 16-mixed becomes bf16-mixed, with a warning.
   std::optional<std::string> precision = {};
   // Whether products of f32 on CUDA may round their factors to TF32 (10 bits of mantissa), for
-  // several times the speed; of the whole process, from launch() on. In code only.
+  // speed; of the whole process, from launch() on. In code only.
   bool tf32 = false;
   // The loss scale of 16-mixed, in code only. Where it is given, 16-mixed stays 16-mixed on the CPU
   // too (f16 is computed in f32 and rounded there), to try out what a GPU will do.
